@@ -1,0 +1,14 @@
+//! MUNIT and UNIT image translation on libtorch: the networks, their model files and a fast
+//! runtime. Knows nothing of GStreamer.
+
+pub mod config;
+pub mod error;
+pub mod model_file;
+pub mod networks;
+pub mod runtime;
+pub mod style_code;
+
+pub use config::{Architecture, Direction, Domain, Family};
+pub use error::{Error, Result};
+pub use model_file::{Model, ModelMetadata};
+pub use style_code::StyleCode;

@@ -1,0 +1,9 @@
+//! The fast path: a model on a device; a picture goes in, a picture comes out, no autograd.
+
+pub mod device;
+pub mod picture;
+pub mod translator;
+
+pub use device::{DeviceChoice, Precision};
+pub use picture::{PictureFormat, PictureMut, PictureRef};
+pub use translator::{TranslateOptions, Translator};

@@ -1,0 +1,7 @@
+//! Writes the path of libtorch into every program.
+
+fn main() {
+    if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
+    }
+}

@@ -1,0 +1,14 @@
+//! What the programs share: data, losses, optimiser, trainer and reports.
+
+pub mod adam;
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+pub mod ema;
+pub mod export;
+pub mod import;
+pub mod losses;
+pub mod prepare;
+pub mod report;
+pub mod trainer;
+pub mod translate;
