@@ -34,10 +34,10 @@ impl Progress {
     /// that is resumed at; they count as progress but not for the speed).
     pub fn new(done: u64, total: u64, images_per_iteration: u64) -> Self {
         let display = if std::io::stderr().is_terminal() {
-            let style =
-                ProgressStyle::with_template("{bar:24.cyan/black.bright} {pos}/{len} {wide_msg}")
-                    .expect("the template is constant")
-                    .progress_chars("━╸━");
+            let template = "{wide_bar:.cyan/black.bright} {pos}/{len}  {prefix}\n{wide_msg}";
+            let style = ProgressStyle::with_template(template)
+                .expect("the template is constant")
+                .progress_chars("━╸━");
             let bar = ProgressBar::new(total)
                 .with_style(style)
                 .with_position(done);
@@ -79,18 +79,26 @@ impl Progress {
 
     fn advance_at(&mut self, iteration: u64, now: Duration) {
         self.speed.advance(iteration, now);
-        let state = self.state(iteration);
+        let pace = self.pace(iteration);
         match &mut self.display {
             Display::Bar(bar) => {
-                bar.set_message(state);
+                bar.set_prefix(pace);
+                bar.set_message(self.values.clone());
                 bar.set_position(iteration);
             }
             Display::Plain { writer, written } => {
                 let due = written.is_none_or(|written| now >= written + PLAIN_INTERVAL);
                 if due || iteration == self.total {
                     *written = Some(now);
+                    let parts = [
+                        format!("{iteration}/{}", self.total),
+                        pace,
+                        self.values.clone(),
+                    ];
+                    let parts: Vec<String> =
+                        parts.into_iter().filter(|part| !part.is_empty()).collect();
                     // A closed standard error must not end a training run.
-                    let _ = writeln!(writer, "{iteration}/{} {state}", self.total);
+                    let _ = writeln!(writer, "{}", parts.join("  "));
                 }
             }
         }
@@ -113,21 +121,19 @@ impl Progress {
         }
     }
 
-    /// For example `12.3 images/s  1h 02m left  gen 3.214  dis 0.512`.
-    fn state(&self, iteration: u64) -> String {
-        let mut parts = Vec::new();
-        if let Some(speed) = self.speed.iterations_per_second() {
-            let images = speed * self.images_per_iteration as f64;
-            parts.push(format!("{} images/s", short_number(images)));
-            let left = self.total.saturating_sub(iteration);
-            if left > 0 {
-                parts.push(format!("{} left", short_time(left as f64 / speed)));
-            }
+    /// For example `12.34 images/s  1h 02m left`; empty as long as nothing is known.
+    fn pace(&self, iteration: u64) -> String {
+        let Some(speed) = self.speed.iterations_per_second() else {
+            return String::new();
+        };
+        let images = short_number(speed * self.images_per_iteration as f64);
+        match self.total.saturating_sub(iteration) {
+            0 => format!("{images} images/s"),
+            left => format!(
+                "{images} images/s  {} left",
+                short_time(left as f64 / speed)
+            ),
         }
-        if !self.values.is_empty() {
-            parts.push(self.values.clone());
-        }
-        parts.join("  ")
     }
 }
 
@@ -243,10 +249,10 @@ mod tests {
         progress.log_line("checkpoint written");
         assert_eq!(
             lines.text(),
-            "1/50 2.000 images/s  49s left  gen 3.214  dis 0.5000\n\
-             21/50 2.000 images/s  29s left  gen 3.214  dis 0.5000\n\
-             41/50 2.000 images/s  9s left  gen 3.214  dis 0.5000\n\
-             50/50 2.000 images/s  gen 3.214  dis 0.5000\n\
+            "1/50  2.000 images/s  49s left  gen 3.214  dis 0.5000\n\
+             21/50  2.000 images/s  29s left  gen 3.214  dis 0.5000\n\
+             41/50  2.000 images/s  9s left  gen 3.214  dis 0.5000\n\
+             50/50  2.000 images/s  gen 3.214  dis 0.5000\n\
              checkpoint written\n"
         );
     }
@@ -255,7 +261,7 @@ mod tests {
     fn iterations_before_a_resume_do_not_count_for_the_time_left() {
         let (mut progress, lines) = plain(1000, 2000, 1);
         progress.advance_at(1001, Duration::from_secs(2));
-        assert_eq!(lines.text(), "1001/2000 0.5000 images/s  33m 18s left\n");
+        assert_eq!(lines.text(), "1001/2000  0.5000 images/s  33m 18s left\n");
     }
 
     #[test]
