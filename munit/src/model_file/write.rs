@@ -9,7 +9,7 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::{CHECKSUM_KEY, FORMAT_KEY, METADATA_KEY, Model, check, problem};
+use super::{CHECKSUM_KEY, FORMAT_KEY, FORMAT_VERSION, METADATA_KEY, Model, check, problem};
 use crate::{Result, atomic_file};
 
 /// Safetensors readers may map a file, so that tensors should start at a multiple of this.
@@ -27,6 +27,12 @@ pub(super) fn write(model: &Model, path: &Path, kind: Kind) -> Result<()> {
             )));
         }
     };
+    if model.metadata.format_version != FORMAT_VERSION {
+        return Err(refuse(format!(
+            "it asks for format version {}, but this munitfilter writes version {FORMAT_VERSION}",
+            model.metadata.format_version
+        )));
+    }
     check::metadata(&model.metadata).map_err(refuse)?;
     let mut shapes = BTreeMap::new();
     for (name, tensor) in &model.weights {
