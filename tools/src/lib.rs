@@ -12,5 +12,7 @@ pub mod info;
 pub mod losses;
 pub mod prepare;
 pub mod report;
+pub mod run;
+pub mod samples;
 pub mod trainer;
 pub mod translate;

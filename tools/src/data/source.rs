@@ -48,7 +48,7 @@ impl Source {
     ///
     /// # Errors
     /// A missing folder or list file, in a sentence that names it.
-    pub(super) fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+    pub fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
         let root = self.root();
         match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => {}
