@@ -91,6 +91,13 @@ impl Gradient {
                 normal[1].set(x, y, angle.sin());
             }
         }
+        // Where everything changes, in gravel or foliage, a change says little; a lone faint outline
+        // says much.
+        let around = strength.gaussian(8.0 * unit);
+        let typical = strength.percentile(0.9).max(0.01);
+        let strength = Plane::from_fn(width, height, |x, y| {
+            strength.at(x, y) * (2.0 * typical / (around.at(x, y) + typical)).sqrt()
+        });
         Self { strength, normal }
     }
 }

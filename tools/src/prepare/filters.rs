@@ -202,6 +202,39 @@ impl Plane {
         [derivative((1, 0), (0, 1)), derivative((0, 1), (1, 0))]
     }
 
+    /// The plane with every connected area (of eight neighbours) of values above `threshold` set to
+    /// 0 that has fewer than `least` pixels.
+    pub fn without_specks(mut self, threshold: f32, least: usize) -> Self {
+        let mut seen = vec![false; self.values.len()];
+        let mut area = Vec::new();
+        for start in 0..self.values.len() {
+            if seen[start] || self.values[start] <= threshold {
+                continue;
+            }
+            seen[start] = true;
+            area.clear();
+            area.push(start);
+            let mut next = 0;
+            while let Some(&at) = area.get(next) {
+                next += 1;
+                let (x, y) = (at % self.width, at / self.width);
+                for row in y.saturating_sub(1)..(y + 2).min(self.height) {
+                    for column in x.saturating_sub(1)..(x + 2).min(self.width) {
+                        let neighbour = row * self.width + column;
+                        if !seen[neighbour] && self.values[neighbour] > threshold {
+                            seen[neighbour] = true;
+                            area.push(neighbour);
+                        }
+                    }
+                }
+            }
+            if area.len() < least {
+                area.iter().for_each(|&at| self.values[at] = 0.0);
+            }
+        }
+        self
+    }
+
     /// The value below which the given share (0 to 1) of all values lies; 0 for an empty plane.
     pub fn percentile(&self, share: f32) -> f32 {
         let mut values = self.values.clone();

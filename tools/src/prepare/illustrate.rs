@@ -55,22 +55,23 @@ impl PrintStyle {
     /// The style that belongs to `seed`.
     pub fn from_seed(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let hue = random.random_range(0.0..TAU);
+        // Dark yellows look like mud, so the darks start outside of them; the span may reach them.
+        let hue = random.random_range(2.3..0.95 + TAU);
         let count = random.random_range(4..=6usize);
         let side = if random.random() { 1.0 } else { -1.0 };
         let span = side * random.random_range(0.35..1.25);
-        let darkest = random.random_range(0.26..0.36);
-        let colourfulness = random.random_range(0.13..0.2);
+        let darkest = random.random_range(0.34..0.44);
+        let colourfulness = random.random_range(0.14..0.21);
         let tones = (0..count)
             .map(|i| {
                 let t = i as f32 / (count - 1) as f32;
-                let lightness = darkest + (0.955 - darkest) * t.powf(0.9);
+                let lightness = darkest + (0.96 - darkest) * t.powf(0.9);
                 // Saturation falls from the darks to the paper.
                 let chroma = colourfulness * (1.0 - t.powf(1.6)) + 0.035 * t;
                 oklch(lightness, chroma, hue + span * t)
             })
             .collect();
-        let ink = oklch(darkest - 0.1, 0.06, hue);
+        let ink = oklch(0.22, 0.07, hue);
         let screen = match random.random_range(0..3) {
             0 => Screen::None,
             1 => Screen::Dots {
@@ -97,11 +98,10 @@ impl PrintStyle {
 pub fn illustrate(picture: &RgbImage, style: &PrintStyle) -> RgbImage {
     let shorter = picture.width().min(picture.height()) as f32;
     let unit = (shorter / REFERENCE_SIDE).max(0.25);
-    let luma = Plane::luma(picture)
-        .bilateral(2.5 * unit, 0.12)
-        .bilateral(2.5 * unit, 0.12);
-    let tone = stretched(&luma.gaussian(0.5 * unit));
-    let contours = contours(&luma, style, unit);
+    let luma = stretched(&Plane::luma(picture));
+    let smooth = luma.bilateral(2.0 * unit, 0.12);
+    let contours = contours(&smooth, style, unit);
+    let tone = smooth.bilateral(2.5 * unit, 0.15).gaussian(0.5 * unit);
     let slope = {
         let [dx, dy] = tone.gradient();
         Plane::from_fn(tone.width(), tone.height(), |x, y| {
@@ -176,10 +176,11 @@ impl Screen {
 fn contours(luma: &Plane, style: &PrintStyle, unit: f32) -> Plane {
     let sigma = style.line_sigma * unit;
     let (fine, coarse) = (luma.gaussian(sigma), luma.gaussian(1.6 * sigma));
-    Plane::from_fn(luma.width(), luma.height(), |x, y| {
+    let ink = Plane::from_fn(luma.width(), luma.height(), |x, y| {
         let darker = (coarse.at(x, y) - fine.at(x, y)) * style.line_gain;
-        smoothstep(0.008, 0.022, darker)
-    })
+        smoothstep(0.007, 0.022, darker)
+    });
+    ink.without_specks(0.05, (10.0 * unit * unit) as usize)
 }
 
 /// The linear RGB of a colour in Oklch (Ottosson 2020): lightness 0 to 1, chroma, hue in radians.
