@@ -32,16 +32,19 @@ fn main() -> Result<()> {
     let frames = evenly_spaced_frames(Path::new(video))?;
     let model = Model::read(Path::new(model))?;
     let direction = Direction::A2B;
-    let mut translator =
-        Translator::new(&model, direction, DeviceChoice::Auto, Precision::Auto)?;
+    let mut translator = Translator::new(&model, direction, DeviceChoice::Auto, Precision::Auto)?;
 
     let mut rows = vec![frames.clone()];
     for seed in 0..STYLES {
         let style = StyleCode::sample(seed, translator.style_dim());
-        let row = frames.iter().map(|frame| translate(&mut translator, frame, &style));
+        let row = frames
+            .iter()
+            .map(|frame| translate(&mut translator, frame, &style));
         rows.push(row.collect::<Result<_>>()?);
     }
-    draw_sheet(&rows).save(sheet).with_context(|| format!("{sheet}: cannot write"))
+    draw_sheet(&rows)
+        .save(sheet)
+        .with_context(|| format!("{sheet}: cannot write"))
 }
 
 /// [`COLUMNS`] frames of a video, from a little after its beginning to a little before its end.
@@ -59,8 +62,12 @@ fn translate(translator: &mut Translator, frame: &RgbImage, style: &StyleCode) -
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let mut translated = RgbImage::new(frame.width(), frame.height());
     let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(frame, 3 * width)])?;
-    let mut output =
-        PictureMut::new(PictureFormat::Rgb, width, height, vec![(&mut translated, 3 * width)])?;
+    let mut output = PictureMut::new(
+        PictureFormat::Rgb,
+        width,
+        height,
+        vec![(&mut translated, 3 * width)],
+    )?;
     translator.translate(&input, &mut output, style, &TranslateOptions::default())?;
     Ok(translated)
 }
