@@ -1,6 +1,7 @@
 //! What the programs share: data, losses, optimiser, trainer and reports.
 
 pub mod adam;
+pub mod atomic_file;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
@@ -10,5 +11,7 @@ pub mod import;
 pub mod losses;
 pub mod prepare;
 pub mod report;
+pub mod run;
+pub mod samples;
 pub mod trainer;
 pub mod translate;
