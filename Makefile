@@ -3,7 +3,8 @@
 INPUT ?=
 PREFIX ?=
 CUDA ?=
-export INPUT PREFIX CUDA
+DESTDIR ?=
+export INPUT PREFIX DESTDIR CUDA
 
 .PHONY: help demo test build setup install uninstall clean
 .DEFAULT_GOAL := help
@@ -25,7 +26,8 @@ setup: ## Install what is missing; CUDA=1 or CUDA=0 chooses the kind of libtorch
 	@scripts/setup-system
 	@scripts/setup-libtorch
 
-install: build ## Install for this user, or for everyone with PREFIX=/usr
+# Root has neither our Rust nor our libtorch: `make build` comes before `sudo make install PREFIX=/usr`.
+install: $(if $(PREFIX),,build) ## Install for this user, or for everyone with PREFIX=/usr (as root, after make build)
 	@scripts/install
 
 uninstall: ## Remove what install put there (with the same PREFIX)
