@@ -46,7 +46,9 @@ impl Domain {
 }
 
 /// From which domain to which a picture is translated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From domain a to domain b.
@@ -276,7 +278,10 @@ impl Architecture {
     /// [`Error::Config`] names the first option that is out of its range.
     pub fn check(&self) -> Result<()> {
         let generator = &self.generator;
-        for (name, value) in [("input_dim_a", self.input_dim_a), ("input_dim_b", self.input_dim_b)] {
+        for (name, value) in [
+            ("input_dim_a", self.input_dim_a),
+            ("input_dim_b", self.input_dim_b),
+        ] {
             if value != 1 && value != 3 {
                 return Err(Error::Config(format!(
                     "{name} is {value}; pictures have 1 (grey) or 3 (RGB) channels"
@@ -285,7 +290,9 @@ impl Architecture {
         }
         check_range("gen.dim", generator.dim, 1, LARGEST_WIDTH)?;
         check_range("gen.n_downsample", generator.n_downsample, 0, 6)?;
-        check_range("gen.n_res", generator.n_res, 0, LARGEST_DEPTH)?;
+        // A MUNIT decoder without AdaIN layers would have nothing for the style to act on.
+        let fewest = if self.family == Family::Munit { 1 } else { 0 };
+        check_range("gen.n_res", generator.n_res, fewest, LARGEST_DEPTH)?;
         if self.family == Family::Munit {
             check_range("gen.mlp_dim", generator.mlp_dim, 1, 8 * LARGEST_WIDTH)?;
             check_range("gen.style_dim", generator.style_dim, 1, LARGEST_WIDTH)?;

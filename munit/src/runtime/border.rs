@@ -62,6 +62,9 @@ mod tests {
         let all: Vec<_> = continue_all(Padding::Replicate);
         assert_eq!(all, [0, 0, 0, 1, 2, 3, 3, 3].map(Some));
         let all: Vec<_> = continue_all(Padding::Zero);
-        assert_eq!(all, [None, None, Some(0), Some(1), Some(2), Some(3), None, None]);
+        assert_eq!(
+            all,
+            [None, None, Some(0), Some(1), Some(2), Some(3), None, None]
+        );
     }
 }

@@ -114,11 +114,17 @@ mod tests {
     fn bf16_rounds_as_libtorch_does() {
         let values = Tensor::randn([4096], (Kind::Float, Device::Cpu));
         let rounded = values.to_kind(Kind::BFloat16).to_kind(Kind::Float);
-        let (values, rounded) = (Vec::try_from(values).unwrap(), Vec::try_from(rounded).unwrap());
+        let (values, rounded) = (
+            Vec::try_from(values).unwrap(),
+            Vec::try_from(rounded).unwrap(),
+        );
         for (value, expected) in values.into_iter().zip(rounded) {
             let value: f32 = value;
             let expected: f32 = expected;
-            assert_eq!(bf16::from_f32(value).to_f32(), <bf16 as Element>::from_f32(value).to_f32());
+            assert_eq!(
+                bf16::from_f32(value).to_f32(),
+                <bf16 as Element>::from_f32(value).to_f32()
+            );
             assert_eq!(<bf16 as Element>::from_f32(value).to_f32(), expected);
         }
     }

@@ -105,7 +105,12 @@ impl Builder<'_> {
     }
 
     fn content_encoder(&self, name: &str, input_channels: i64) -> Result<Vec<Stage>> {
-        let GeneratorConfig { dim, n_downsample, activation, .. } = *self.config;
+        let GeneratorConfig {
+            dim,
+            n_downsample,
+            activation,
+            ..
+        } = *self.config;
         let norm = BlockNorm::Instance;
         let first = format!("{name}.model.0");
         let mut stages = vec![Stage::Block(self.block(
@@ -118,7 +123,13 @@ impl Builder<'_> {
         for number in 0..n_downsample {
             let channels = [dim << number, dim << (number + 1)];
             let name = format!("{name}.model.{}", number + 1);
-            stages.push(Stage::Block(self.block(&name, channels, [4, 2, 1], norm, activation)?));
+            stages.push(Stage::Block(self.block(
+                &name,
+                channels,
+                [4, 2, 1],
+                norm,
+                activation,
+            )?));
         }
         let name = format!("{name}.model.{}", n_downsample + 1);
         stages.extend(self.residual_blocks(&name, dim << n_downsample, norm)?);
@@ -126,7 +137,13 @@ impl Builder<'_> {
     }
 
     fn decoder(&self, norm: BlockNorm, output_channels: i64) -> Result<Vec<Stage>> {
-        let GeneratorConfig { dim, n_downsample, activation, padding, .. } = *self.config;
+        let GeneratorConfig {
+            dim,
+            n_downsample,
+            activation,
+            padding,
+            ..
+        } = *self.config;
         let mut stages = self.residual_blocks("dec.model.0", dim << n_downsample, norm)?;
         for number in 0..n_downsample {
             stages.push(Stage::Upsample(Upsample::new(
@@ -162,7 +179,9 @@ impl Builder<'_> {
                     self.config.activation
                 };
                 Ok(Linear {
-                    weight: self.weights.tensor(&format!("{name}.fc.weight"), &[output, input])?,
+                    weight: self
+                        .weights
+                        .tensor(&format!("{name}.fc.weight"), &[output, input])?,
                     bias: self.weights.tensor(&format!("{name}.fc.bias"), &[output])?,
                     nonlinearity: Nonlinearity::new(activation, &self.weights, &name)?,
                 })
@@ -256,10 +275,17 @@ impl Generator {
                 self.style_dim
             )));
         }
-        let Some(mlp) = self.mlp.as_ref().filter(|_| self.style.as_ref() != Some(style)) else {
+        let Some(mlp) = self
+            .mlp
+            .as_ref()
+            .filter(|_| self.style.as_ref() != Some(style))
+        else {
             return Ok(());
         };
-        let parameters = mlp.forward(style)?.f_squeeze()?.f_to_device(self.placement.device)?;
+        let parameters = mlp
+            .forward(style)?
+            .f_squeeze()?
+            .f_to_device(self.placement.device)?;
         // A failure half way must not leave a mixture behind as if it were a style.
         self.style = None;
         let mut start = 0;
@@ -270,7 +296,9 @@ impl Generator {
             if let Normalisation::Adaptive { scale, shift } = &mut block.norm {
                 let channels = scale.size1()?;
                 *shift = parameters.f_narrow(0, start, channels)?.f_contiguous()?;
-                *scale = parameters.f_narrow(0, start + channels, channels)?.f_contiguous()?;
+                *scale = parameters
+                    .f_narrow(0, start + channels, channels)?
+                    .f_contiguous()?;
                 start += 2 * channels;
             }
         }
@@ -283,7 +311,10 @@ impl Generator {
     pub(super) fn forward(&self, picture: Map) -> Result<Tensor> {
         let mut map = picture;
         for (number, stage) in self.stages.iter().enumerate() {
-            let border = self.stages.get(number + 1).map_or(Border::NONE, Stage::border);
+            let border = self
+                .stages
+                .get(number + 1)
+                .map_or(Border::NONE, Stage::border);
             map = stage.forward(&map, border)?;
         }
         Ok(map.tensor)
@@ -302,26 +333,51 @@ impl StyleEncoder {
     pub(super) fn new(model: &Model, direction: Direction, device: Device) -> Result<Self> {
         let architecture: &Architecture = &model.metadata.architecture;
         let domain = direction.target();
-        let placement = Placement { device, kind: Kind::Float };
+        let placement = Placement {
+            device,
+            kind: Kind::Float,
+        };
         let builder = Builder {
             weights: Weights::new(model, domain),
             config: &architecture.generator,
             placement,
         };
-        let GeneratorConfig { dim, activation, style_dim, .. } = architecture.generator;
-        let widths = [architecture.channels(domain), dim, 2 * dim, 4 * dim, 4 * dim, 4 * dim];
+        let GeneratorConfig {
+            dim,
+            activation,
+            style_dim,
+            ..
+        } = architecture.generator;
+        let widths = [
+            architecture.channels(domain),
+            dim,
+            2 * dim,
+            4 * dim,
+            4 * dim,
+            4 * dim,
+        ];
         let blocks = widths
             .windows(2)
             .enumerate()
             .map(|(number, channels)| {
                 let geometry = if number == 0 { [7, 1, 3] } else { [4, 2, 1] };
                 let name = format!("enc_style.model.{number}");
-                builder.block(&name, [channels[0], channels[1]], geometry, BlockNorm::None, activation)
+                builder.block(
+                    &name,
+                    [channels[0], channels[1]],
+                    geometry,
+                    BlockNorm::None,
+                    activation,
+                )
             })
             .collect::<Result<_>>()?;
         let to_device = |tensor: Tensor| tensor.f_to_device(device);
-        let weight = builder.weights.tensor("enc_style.model.6.weight", &[style_dim, 4 * dim, 1, 1])?;
-        let bias = builder.weights.tensor("enc_style.model.6.bias", &[style_dim])?;
+        let weight = builder
+            .weights
+            .tensor("enc_style.model.6.weight", &[style_dim, 4 * dim, 1, 1])?;
+        let bias = builder
+            .weights
+            .tensor("enc_style.model.6.bias", &[style_dim])?;
         Ok(Self {
             blocks,
             weight: to_device(weight.f_flatten(1, -1)?)?,
@@ -338,10 +394,15 @@ impl StyleEncoder {
     pub(super) fn forward(&self, picture: Map) -> Result<StyleCode> {
         let mut map = picture;
         for (number, block) in self.blocks.iter().enumerate() {
-            let border = self.blocks.get(number + 1).map_or(Border::NONE, Block::border);
+            let border = self
+                .blocks
+                .get(number + 1)
+                .map_or(Border::NONE, Block::border);
             map = block.forward(&map, None, border)?;
         }
-        let mean = map.tensor.f_mean_dim([2, 3].as_slice(), false, Kind::Float)?;
+        let mean = map
+            .tensor
+            .f_mean_dim([2, 3].as_slice(), false, Kind::Float)?;
         let code = mean.f_linear(&self.weight, Some(&self.bias))?.f_squeeze()?;
         let code = code.f_reshape([-1])?.f_to_device(Device::Cpu)?;
         let values: Vec<f32> = Vec::try_from(code)?;
@@ -349,4 +410,3 @@ impl StyleEncoder {
         StyleCode::new(values, length)
     }
 }
-

@@ -95,9 +95,15 @@ pub(super) enum Normalisation {
     /// Without affine parameters.
     Instance,
     /// Its parameters come from the style code.
-    Adaptive { scale: Tensor, shift: Tensor },
+    Adaptive {
+        scale: Tensor,
+        shift: Tensor,
+    },
     /// Over channels and positions, with the unbiased deviation.
-    Layer { scale: Tensor, shift: Tensor },
+    Layer {
+        scale: Tensor,
+        shift: Tensor,
+    },
 }
 
 /// A convolution over maps that already have their border.
@@ -131,7 +137,10 @@ impl Convolution {
         placement: Placement,
     ) -> Result<Self> {
         let bias = bias
-            .map(|bias| bias.f_to_device(placement.device)?.f_to_kind(placement.kind))
+            .map(|bias| {
+                bias.f_to_device(placement.device)?
+                    .f_to_kind(placement.kind)
+            })
             .transpose()?;
         Ok(Self {
             weight: placement.pack(weight)?,
@@ -254,13 +263,22 @@ impl Upsample {
             let along = 5 - dimension;
             let along_length = small.size()[along as usize];
             for (last, weight) in [(false, near), (true, far)] {
-                let (outer, inner) = if last { (length - 1, length - 2) } else { (0, 1) };
+                let (outer, inner) = if last {
+                    (length - 1, length - 2)
+                } else {
+                    (0, 1)
+                };
                 let reflected = small.f_narrow(dimension, inner, 1)?;
                 let replicated = small.f_narrow(dimension, outer, 1)?;
                 // The corners, where both directions are reflected, belong to the rows.
                 let difference = if dimension == 2 {
                     let reflected = enlarge(&reflected, along, along_length, Padding::Reflect)?;
-                    reflected.f_sub(&enlarge(&replicated, along, along_length, Padding::Replicate)?)?
+                    reflected.f_sub(&enlarge(
+                        &replicated,
+                        along,
+                        along_length,
+                        Padding::Replicate,
+                    )?)?
                 } else {
                     let difference = reflected.f_sub(&replicated)?;
                     let difference = enlarge(&difference, along, along_length, Padding::Replicate)?;
@@ -307,11 +325,19 @@ fn phase_weight(weight: &Tensor) -> Result<Tensor> {
             taps[(phase * 3 + (phase + tap) / 2) * 5 + tap] = 1.0;
         }
     }
-    let taps = Tensor::f_from_slice(&taps)?.f_reshape([2, 3, 5])?.f_to_kind(Kind::Double)?;
+    let taps = Tensor::f_from_slice(&taps)?
+        .f_reshape([2, 3, 5])?
+        .f_to_kind(Kind::Double)?;
     let weight = weight.f_to_kind(Kind::Double)?;
-    let phases = Tensor::f_einsum("psu,qtv,oiuv->pqoist", &[&taps, &taps, &weight], None::<&[i64]>)?;
+    let phases = Tensor::f_einsum(
+        "psu,qtv,oiuv->pqoist",
+        &[&taps, &taps, &weight],
+        None::<&[i64]>,
+    )?;
     let size = weight.size();
-    Ok(phases.f_reshape([4 * size[0], size[1], 3, 3])?.f_to_kind(Kind::Float)?)
+    Ok(phases
+        .f_reshape([4 * size[0], size[1], 3, 3])?
+        .f_to_kind(Kind::Float)?)
 }
 
 /// `[1, 4·C, H, W]` → `[1, C, 2·H, 2·W]`: the inverse of the phases' grouping.
@@ -371,6 +397,8 @@ fn layer_norm(map: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
     let scale = scale.f_div(&deviation.f_add_scalar(EPSILON)?)?;
     let shift = shift.f_sub(&scale.f_mul(&mean)?)?;
     let column = [1, -1, 1, 1];
-    let normalised = single.f_mul(&scale.f_reshape(column)?)?.f_add_(&shift.f_reshape(column)?)?;
+    let normalised = single
+        .f_mul(&scale.f_reshape(column)?)?
+        .f_add_(&shift.f_reshape(column)?)?;
     Ok(normalised.f_to_kind(map.kind())?)
 }

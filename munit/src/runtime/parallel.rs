@@ -85,7 +85,10 @@ pub(super) fn for_each_part(parts: usize, body: &(dyn Fn(usize) + Sync)) {
             0,
         );
     }
-    let panic = region.panic.into_inner().unwrap_or_else(|poison| poison.into_inner());
+    let panic = region
+        .panic
+        .into_inner()
+        .unwrap_or_else(|poison| poison.into_inner());
     if let Some(panic) = panic {
         resume_unwind(panic);
     }
@@ -103,7 +106,9 @@ pub(super) fn for_each_item<I: Send>(items: Vec<I>, body: &(dyn Fn(usize, I) + S
         })
         .collect();
     for_each_part(parts, &|part| {
-        let share = shares[part].lock().map(|mut share| std::mem::take(&mut *share));
+        let share = shares[part]
+            .lock()
+            .map(|mut share| std::mem::take(&mut *share));
         for (number, item) in share.into_iter().flatten() {
             body(number, item);
         }
@@ -156,7 +161,11 @@ mod tests {
             for_each_part(parts, &|part| {
                 counts[part].fetch_add(1, Ordering::Relaxed);
             });
-            assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            assert!(
+                counts
+                    .iter()
+                    .all(|count| count.load(Ordering::Relaxed) == 1)
+            );
         }
     }
 
@@ -176,7 +185,11 @@ mod tests {
                     elements.fill(first + row);
                 }
             });
-            assert!(rows.into_iter().enumerate().all(|(index, row)| row == index / 3));
+            assert!(
+                rows.into_iter()
+                    .enumerate()
+                    .all(|(index, row)| row == index / 3)
+            );
         }
     }
 

@@ -166,10 +166,15 @@ impl FromStr for PictureFormat {
 
     /// Reads [`PictureFormat::name`].
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::Picture(format!("{text} pictures cannot be translated; use one of {names}"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == text)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name).join(", ");
+                Error::Picture(format!(
+                    "{text} pictures cannot be translated; use one of {names}"
+                ))
+            })
     }
 }
 
@@ -209,7 +214,10 @@ impl<'a> PictureRef<'a> {
         let sizes = planes.iter().map(|(bytes, stride)| (bytes.len(), *stride));
         format.check(width, height, sizes)?;
         let mut filled = [(&[][..], 0); 3];
-        filled.iter_mut().zip(planes).for_each(|(slot, plane)| *slot = *plane);
+        filled
+            .iter_mut()
+            .zip(planes)
+            .for_each(|(slot, plane)| *slot = *plane);
         Ok(Self {
             format,
             width,
@@ -259,7 +267,11 @@ impl<'a> PictureRef<'a> {
         let Some(Fourth::Alpha(offset)) = self.format.fourth() else {
             return None;
         };
-        Some(self.row(0, y).chunks_exact(4).map(move |pixel| pixel[offset]))
+        Some(
+            self.row(0, y)
+                .chunks_exact(4)
+                .map(move |pixel| pixel[offset]),
+        )
     }
 
     /// The picture as a channels-last CPU tensor `[1, channels, height, width]` of values in
@@ -283,27 +295,35 @@ impl<'a> PictureRef<'a> {
         )?;
         let row_length = columns.len() * channels;
         let zero = T::from_f32(0.0);
-        parallel::for_each_band(elements_mut::<T>(&mut tensor)?, row_length, &|first_row, band| {
-            let mut colours = vec![0; 3 * self.width];
-            for (row, y) in band.chunks_exact_mut(row_length).zip(&rows[first_row..]) {
-                let Some(y) = *y else {
-                    row.fill(zero);
-                    continue;
-                };
-                self.read_colours(y, &mut colours);
-                to_values(&colours, channels, &mut row[own.start * channels..own.end * channels]);
-                for x in (0..own.start).chain(own.end..columns.len()) {
-                    let pixel = x * channels;
-                    match columns[x] {
-                        Some(source) => {
-                            let source = (own.start + source) * channels;
-                            row.copy_within(source..source + channels, pixel);
+        parallel::for_each_band(
+            elements_mut::<T>(&mut tensor)?,
+            row_length,
+            &|first_row, band| {
+                let mut colours = vec![0; 3 * self.width];
+                for (row, y) in band.chunks_exact_mut(row_length).zip(&rows[first_row..]) {
+                    let Some(y) = *y else {
+                        row.fill(zero);
+                        continue;
+                    };
+                    self.read_colours(y, &mut colours);
+                    to_values(
+                        &colours,
+                        channels,
+                        &mut row[own.start * channels..own.end * channels],
+                    );
+                    for x in (0..own.start).chain(own.end..columns.len()) {
+                        let pixel = x * channels;
+                        match columns[x] {
+                            Some(source) => {
+                                let source = (own.start + source) * channels;
+                                row.copy_within(source..source + channels, pixel);
+                            }
+                            None => row[pixel..pixel + channels].fill(zero),
                         }
-                        None => row[pixel..pixel + channels].fill(zero),
                     }
                 }
-            }
-        });
+            },
+        );
         Ok(tensor)
     }
 }
@@ -322,7 +342,10 @@ impl<'a> PictureMut<'a> {
         let sizes = planes.iter().map(|(bytes, stride)| (bytes.len(), *stride));
         format.check(width, height, sizes)?;
         let mut filled = [(); 3].map(|()| (&mut [][..], 0));
-        filled.iter_mut().zip(planes).for_each(|(slot, plane)| *slot = plane);
+        filled
+            .iter_mut()
+            .zip(planes)
+            .for_each(|(slot, plane)| *slot = plane);
         Ok(Self {
             format,
             width,
@@ -418,7 +441,9 @@ impl Row<'_> {
         match (format.fourth(), opacities) {
             (None, _) => {}
             (Some(Fourth::Alpha(offset)), Some(opacities)) => {
-                pixels.zip(opacities).for_each(|(pixel, opacity)| pixel[offset] = opacity);
+                pixels
+                    .zip(opacities)
+                    .for_each(|(pixel, opacity)| pixel[offset] = opacity);
             }
             (Some(Fourth::Alpha(offset) | Fourth::Filler(offset)), _) => {
                 pixels.for_each(|pixel| pixel[offset] = u8::MAX);

@@ -183,20 +183,29 @@ impl Translator {
         self.generator.set_style(style)?;
         let translated = self.forward_tensor(picture)?;
         let translated = translated.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
-        Ok(translated.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?)
+        Ok(translated
+            .f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Float)?
+            .f_contiguous()?)
     }
 
     /// Runs once at this picture size, so that the first frame is not late.
     ///
     /// # Errors
     /// As [`Self::translate`].
-    pub fn warm_up(&mut self, width: usize, height: usize, options: &TranslateOptions) -> Result<()> {
+    pub fn warm_up(
+        &mut self,
+        width: usize,
+        height: usize,
+        options: &TranslateOptions,
+    ) -> Result<()> {
         let row = 3 * width;
         let input = vec![0; row * height];
         let mut output = vec![0; row * height];
         let style = StyleCode::zeros(self.style_dim());
         let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(&input, row)])?;
-        let mut output = PictureMut::new(PictureFormat::Rgb, width, height, vec![(&mut output, row)])?;
+        let mut output =
+            PictureMut::new(PictureFormat::Rgb, width, height, vec![(&mut output, row)])?;
         self.translate(&input, &mut output, &style, options)
     }
 
@@ -238,7 +247,8 @@ impl Translator {
         let size = picture.size();
         let (height, width) = (size[2], size[3]);
         let (tall, wide) = self.divisible((height as usize, width as usize));
-        let reflected = picture.f_reflection_pad2d([0, wide as i64 - width, 0, tall as i64 - height])?;
+        let reflected =
+            picture.f_reflection_pad2d([0, wide as i64 - width, 0, tall as i64 - height])?;
         let border = self.generator.border();
         let padded = channels_last_copy(&border.surround(&reflected)?)?;
         self.generator.forward(self.place(padded, border)?)
@@ -247,7 +257,9 @@ impl Translator {
     /// A padded picture on the compute device in its number format.
     fn place(&self, padded: Tensor, border: Border) -> Result<Map> {
         Ok(Map {
-            tensor: padded.f_to_device(self.device)?.f_to_kind(self.precision.kind())?,
+            tensor: padded
+                .f_to_device(self.device)?
+                .f_to_kind(self.precision.kind())?,
             border: border.width as i64,
         })
     }
@@ -255,7 +267,10 @@ impl Translator {
     /// Sides rounded up to what the network can divide.
     fn divisible(&self, (height, width): (usize, usize)) -> (usize, usize) {
         let stride = self.architecture.stride() as usize;
-        (height.next_multiple_of(stride), width.next_multiple_of(stride))
+        (
+            height.next_multiple_of(stride),
+            width.next_multiple_of(stride),
+        )
     }
 
     /// The height and width at which the network runs.
