@@ -1,22 +1,30 @@
 //! GStreamer plugin `munit`: the element [`munitfilter`](munitfilter), which translates live video
 //! into another visual domain with a MUNIT generator.
 
-use gst::glib;
-
 pub mod munitfilter;
 
-fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
-    munitfilter::register(plugin)
-}
+pub use plugin::plugin_register_static;
 
-gst::plugin_define!(
-    munit,
-    env!("CARGO_PKG_DESCRIPTION"),
-    plugin_init,
-    concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
-    "MIT/X11",
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_NAME"),
-    env!("CARGO_PKG_REPOSITORY"),
-    env!("BUILD_REL_DATE")
-);
+#[allow(
+    missing_docs,
+    reason = "plugin_define! makes public items and documents none"
+)]
+mod plugin {
+    use gst::glib;
+
+    fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+        crate::munitfilter::register(plugin)
+    }
+
+    gst::plugin_define!(
+        munit,
+        env!("CARGO_PKG_DESCRIPTION"),
+        plugin_init,
+        concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")),
+        "MIT/X11",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_REPOSITORY"),
+        env!("BUILD_REL_DATE")
+    );
+}

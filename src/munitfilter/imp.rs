@@ -293,11 +293,7 @@ impl MunitFilter {
                 self.exchange.stop_flush();
                 return self.start_output() && pushed;
             }
-            gst::EventView::Caps(caps) => {
-                if !self.set_caps(caps.caps()) {
-                    return false;
-                }
-            }
+            gst::EventView::Caps(caps) if !self.set_caps(caps.caps()) => return false,
             gst::EventView::Segment(segment) => {
                 let segment = segment.segment().downcast_ref::<gst::ClockTime>();
                 lock(&self.stream).segment = segment.cloned().unwrap_or_default();

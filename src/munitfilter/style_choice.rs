@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use image::{DynamicImage, RgbImage, imageops::FilterType};
+use image::RgbImage;
 use munit::model_file::ModelMetadata;
 use munit::runtime::{PictureFormat, PictureRef};
 use munit::{Direction, StyleCode};
@@ -10,9 +10,6 @@ use munit::{Direction, StyleCode};
 use super::StyleMode;
 use super::problem::Problem;
 use super::settings::StyleSettings;
-
-/// Shorter side at which an example picture is encoded if the model names no size.
-const EXAMPLE_SIDE: u32 = 256;
 
 /// A picture whose style is to be taken.
 #[derive(Clone, Debug)]
@@ -22,11 +19,11 @@ pub(super) struct ExamplePicture {
 }
 
 impl ExamplePicture {
-    /// Reads a picture and scales it to the size that the model was trained on.
-    fn read(path: &str, metadata: &ModelMetadata) -> Result<Self, Problem> {
+    fn read(path: &str) -> Result<Self, Problem> {
         let unreadable = |reason: String| {
             Problem::setting(format!(
-                "style-image {path}: {reason}. Use a picture in the format PNG, JPEG, WebP, BMP or PPM."
+                "style-image {path}: {reason}. Use a picture in the format PNG, JPEG, WebP, BMP \
+                 or PPM."
             ))
         };
         let picture = image::ImageReader::open(Path::new(path))
@@ -34,13 +31,9 @@ impl ExamplePicture {
             .map_err(|error| unreadable(format!("cannot read the picture: {error}")))?
             .decode()
             .map_err(|error| unreadable(format!("cannot decode the picture: {error}")))?;
-        let side = metadata
-            .recommended_size
-            .unwrap_or(EXAMPLE_SIDE)
-            .max(metadata.architecture.smallest_side() as u32);
         Ok(Self {
             path: path.to_owned(),
-            pixels: scale_to_side(picture, side),
+            pixels: picture.into_rgb8(),
         })
     }
 
@@ -59,22 +52,6 @@ impl ExamplePicture {
     pub fn not_encoded(&self, error: &munit::Error) -> Problem {
         Problem::setting(format!("style-image {}: {error}", self.path))
     }
-}
-
-/// Scales so that the shorter side is `side`.
-fn scale_to_side(picture: DynamicImage, side: u32) -> RgbImage {
-    let (width, height) = (picture.width(), picture.height());
-    let shorter = width.min(height).max(1);
-    if shorter == side {
-        return picture.into_rgb8();
-    }
-    let scaled = |length: u32| {
-        let length = (f64::from(length) * f64::from(side) / f64::from(shorter)).round();
-        (length as u32).max(side)
-    };
-    picture
-        .resize_exact(scaled(width), scaled(height), FilterType::Triangle)
-        .into_rgb8()
 }
 
 /// The wanted style: a code, or a picture that the translator has yet to encode.
@@ -106,7 +83,7 @@ pub(super) fn resolve(
             Some(_) if style_dim == 0 => Err(Problem::setting(
                 "style-mode is example, but this is a UNIT model, which has no style; use fixed",
             )),
-            Some(path) => ExamplePicture::read(path, metadata).map(StyleTarget::Example),
+            Some(path) => ExamplePicture::read(path).map(StyleTarget::Example),
             None => Err(Problem::setting(
                 "style-mode is example, but there is no example; set style-image to a picture",
             )),

@@ -35,7 +35,12 @@ struct Arguments {
     ///
     /// Without any of the four style options the style is the model's mean style of the target
     /// domain, or all zeros if the model has none. UNIT models have no style.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     style: Option<Vec<f32>>,
 
     /// A style that the model has under this name; munit-info lists them

@@ -228,9 +228,7 @@ fn nvidia_driver_is_visible() -> bool {
 
 /// The folder that the dynamic linker took libtorch from.
 fn libtorch_folder() -> Option<PathBuf> {
-    loaded_library("libtorch_cpu.so")?
-        .parent()
-        .map(Path::to_owned)
+    loaded_library("libtorch_cpu.so")?.parent().map(Path::to_owned)
 }
 
 /// Path of a library of this process whose file name begins with `name`.
@@ -255,10 +253,7 @@ mod tests {
         for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
         }
-        assert_eq!(
-            "cuda".parse::<DeviceChoice>().unwrap(),
-            DeviceChoice::Cuda(0)
-        );
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
         for text in ["auto", "fp32", "bf16", "fp16"] {
             assert_eq!(text.parse::<Precision>().unwrap().to_string(), text);
         }
@@ -275,15 +270,9 @@ mod tests {
         assert_eq!(DeviceChoice::Cpu.resolve().unwrap(), Device::Cpu);
         let automatic = Precision::Auto.resolve(Device::Cpu).unwrap();
         assert!(matches!(automatic, Precision::Fp32 | Precision::Bf16));
-        let error = Precision::Fp16
-            .resolve(Device::Cpu)
-            .unwrap_err()
-            .to_string();
+        let error = Precision::Fp16.resolve(Device::Cpu).unwrap_err().to_string();
         assert!(error.contains("CUDA"), "{error}");
-        assert_eq!(
-            Precision::Auto.resolve(Device::Cuda(0)).unwrap(),
-            Precision::Fp16
-        );
+        assert_eq!(Precision::Auto.resolve(Device::Cuda(0)).unwrap(), Precision::Fp16);
     }
 
     #[test]
@@ -307,10 +296,7 @@ mod tests {
     fn a_libtorch_without_cuda_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let error = load_cuda_from(folder.path()).unwrap_err();
-        assert!(
-            error.contains("CUDA=1") && error.contains("libtorch_cuda.so"),
-            "{error}"
-        );
+        assert!(error.contains("CUDA=1") && error.contains("libtorch_cuda.so"), "{error}");
         std::fs::write(folder.path().join("libtorch_cuda.so"), b"not a library").unwrap();
         let error = load_cuda_from(folder.path()).unwrap_err();
         assert!(error.contains("cannot be loaded"), "{error}");
@@ -321,10 +307,6 @@ mod tests {
         // Keeps the linker from dropping libtorch from this test program.
         assert!(tch::get_num_threads() > 0);
         let folder = libtorch_folder().unwrap();
-        assert!(
-            folder.join("libtorch_cpu.so").exists(),
-            "{}",
-            folder.display()
-        );
+        assert!(folder.join("libtorch_cpu.so").exists(), "{}", folder.display());
     }
 }
