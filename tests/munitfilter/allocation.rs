@@ -30,13 +30,12 @@ fn upstream_is_offered_a_pool_and_any_stride() {
 #[test]
 fn downstream_s_pool_is_used() {
     let element = munitfilter();
-    let line = Line::new(&element, &caps("RGB", 35, 24, (30, 1)));
     let pool = gst_video::VideoBufferPool::new();
     let offered = pool.clone();
     let queries = Arc::new(AtomicUsize::new(0));
     let count = queries.clone();
-    line.sink.static_pad("sink").unwrap().add_probe(
-        gst::PadProbeType::QUERY_DOWNSTREAM,
+    element.static_pad("src").unwrap().add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM | gst::PadProbeType::PUSH,
         move |_, info| {
             if let Some(query) = info.query_mut()
                 && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
@@ -50,6 +49,7 @@ fn downstream_s_pool_is_used() {
             gst::PadProbeReturn::Ok
         },
     );
+    let line = Line::new(&element, &caps("RGB", 35, 24, (30, 1)));
     for _ in 0..4 {
         line.push(rgb_buffer(&picture(35, 24, 1), 35, 24));
         let sample = line.pull();

@@ -8,7 +8,6 @@ use munit::config::{Architecture, Domain, Family, GeneratorConfig};
 use munit::model_file::{FORMAT_VERSION, Model, ModelMetadata, NamedStyle};
 use munit::networks::{Generator, Initialisation, ParameterStore};
 use munit::{Direction, StyleCode};
-use tempfile::TempDir;
 
 /// How long anything may take that would otherwise hang.
 pub const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
@@ -22,18 +21,18 @@ pub fn init() {
         unsafe {
             std::env::set_var("G_DEBUG", "fatal_warnings");
             // No model of this machine's may be found.
-            std::env::set_var("XDG_DATA_HOME", FILES.path());
-            std::env::set_var("XDG_DATA_DIRS", FILES.path());
+            std::env::set_var("XDG_DATA_HOME", FILES.as_path());
+            std::env::set_var("XDG_DATA_DIRS", FILES.as_path());
         }
         gst::init().expect("GStreamer is installed");
         gstmunit::plugin_register_static().expect("the plugin can be registered");
     });
 }
 
-/// Files that the tests share; the system removes its temporary folder.
-static FILES: LazyLock<TempDir> = LazyLock::new(|| {
-    let mut folder = tempfile::tempdir().expect("a temporary folder");
-    folder.disable_cleanup(true);
+/// A folder in the build folder for the files that the tests write.
+static FILES: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("munitfilter");
+    std::fs::create_dir_all(&folder).expect("the build folder is writable");
     folder
 });
 
@@ -115,13 +114,13 @@ pub fn write_model(name: &str, model: &Model) -> PathBuf {
     let path = file(name);
     model
         .write(&path, tch::Kind::Float)
-        .expect("the temporary folder is writable");
+        .expect("the build folder is writable");
     path
 }
 
-/// A path in the tests' temporary folder.
+/// The path of a file that a test writes.
 pub fn file(name: &str) -> PathBuf {
-    FILES.path().join(name)
+    FILES.join(name)
 }
 
 /// The element with the small model, computing in fp32 on the CPU.
