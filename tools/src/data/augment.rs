@@ -44,7 +44,16 @@ impl Framing {
         }
     }
 
-    /// Number of values in one crop.
+    /// Shape of a crop, `[C, H, W]`.
+    pub(super) fn crop_shape(&self) -> [i64; 3] {
+        [
+            self.channels,
+            self.crop_height as i64,
+            self.crop_width as i64,
+        ]
+    }
+
+    /// Number of values in a crop.
     pub(super) fn crop_len(&self) -> usize {
         self.channels as usize * self.crop_height * self.crop_width
     }

@@ -15,6 +15,7 @@ use super::augment::{Framing, Resized};
 use super::order::{self, Order};
 use super::picture::{self, PictureError, read_picture};
 use super::picture_set::{PictureSet, Skipped};
+use super::tensor::write_tensor;
 
 /// Memory for resized pictures, in bytes, so that a small set is decoded only once.
 const CACHE_BYTES: usize = 1 << 30;
@@ -261,29 +262,26 @@ impl Shared {
     fn make_half(&self, domain: Domain, iteration: u64, order: &mut Order) -> Result<Tensor> {
         let batch_size = self.settings.batch_size;
         let framing = self.settings.framing(domain);
-        let mut samples = vec![0.0; batch_size * framing.crop_len()];
-        let crops = samples.chunks_exact_mut(framing.crop_len());
-        for (draw, planes) in (iteration * batch_size as u64..).zip(crops) {
-            let picture = order
-                .draw(draw)
-                .find_map(|picture| self.picture(domain, picture))
-                .with_context(|| {
-                    format!(
-                        "no picture in {} can be read any more",
-                        self.domains[domain as usize].root.display()
-                    )
-                })?;
-            let mut random = order::augmentation(self.settings.seed, domain, draw);
-            let crop = framing.draw_crop(&picture, self.settings.flip, &mut random);
-            framing.write_crop(&picture, crop, planes);
-        }
-        let shape = [
-            batch_size as i64,
-            framing.channels,
-            framing.crop_height as i64,
-            framing.crop_width as i64,
-        ];
-        Ok(Tensor::f_from_slice(&samples)?.f_view(shape)?)
+        let [channels, height, width] = framing.crop_shape();
+        let shape = [batch_size as i64, channels, height, width];
+        write_tensor(&shape, |samples| {
+            let crops = samples.chunks_exact_mut(framing.crop_len());
+            for (draw, planes) in (iteration * batch_size as u64..).zip(crops) {
+                let picture = order
+                    .draw(draw)
+                    .find_map(|picture| self.picture(domain, picture))
+                    .with_context(|| {
+                        format!(
+                            "no picture in {} can be read any more",
+                            self.domains[domain as usize].root.display()
+                        )
+                    })?;
+                let mut random = order::augmentation(self.settings.seed, domain, draw);
+                let crop = framing.draw_crop(&picture, self.settings.flip, &mut random);
+                framing.write_crop(&picture, crop, planes);
+            }
+            Ok(())
+        })
     }
 
     /// A resized picture, from the cache or from its file; `None`, and a warning the first time,

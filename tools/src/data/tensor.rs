@@ -1,8 +1,9 @@
 //! Single pictures to tensors and back.
 
 use std::path::Path;
+use std::slice;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -20,14 +21,32 @@ pub fn load_picture(path: &Path, framing: &Framing) -> Result<Tensor> {
     let resized = read_picture(path)
         .and_then(|picture| framing.resize(&picture))
         .with_context(|| format!("cannot use the picture {}", path.display()))?;
-    let mut samples = vec![0.0; framing.crop_len()];
-    framing.write_crop(&resized, framing.centre_crop(&resized), &mut samples);
-    let shape = [
-        framing.channels,
-        framing.crop_height as i64,
-        framing.crop_width as i64,
-    ];
-    Ok(Tensor::f_from_slice(&samples)?.f_view(shape)?)
+    write_tensor(&framing.crop_shape(), |planes| {
+        framing.write_crop(&resized, framing.centre_crop(&resized), planes);
+        Ok(())
+    })
+}
+
+/// A new tensor of single precision on the CPU, of which `write` gets the values, all zero.
+///
+/// tch's constructors from slices fill the tensor with OpenMP first. Each thread that loads
+/// pictures would then keep OpenMP threads of its own, which spin while the networks compute.
+pub(super) fn write_tensor(
+    shape: &[i64],
+    write: impl FnOnce(&mut [f32]) -> Result<()>,
+) -> Result<Tensor> {
+    let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+    let values = tensor.data_ptr().cast::<f32>();
+    ensure!(!values.is_null(), "a tensor of shape {shape:?} is empty");
+    // SAFETY: the tensor is new, contiguous and on the CPU: the pointer leads to `numel` values,
+    // aligned, that nothing else refers to, and that live as long as `tensor`, which outlives the
+    // slice. They are set before they are lent.
+    let values = unsafe {
+        values.write_bytes(0, tensor.numel());
+        slice::from_raw_parts_mut(values, tensor.numel())
+    };
+    write(values)?;
+    Ok(tensor)
 }
 
 /// Turns `[C, H, W]` or `[1, C, H, W]` in [-1, 1], of one or three channels, into a picture:
