@@ -35,7 +35,12 @@ struct Arguments {
     ///
     /// Without any of the four style options the style is the model's mean style of the target
     /// domain, or all zeros if the model has none. UNIT models have no style.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     style: Option<Vec<f32>>,
 
     /// A style that the model has under this name; munit-info lists them
@@ -134,7 +139,19 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match translate(&Arguments::parse().request()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, and no failures.
+            let _ = answer.print();
+            return if answer.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match translate(&arguments.request()) {
         Ok(summary) => {
             println!("{summary}");
             ExitCode::SUCCESS

@@ -96,7 +96,10 @@ impl ExactTranslator {
 
     fn run(&self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
         let (height, width) = sides(picture);
-        let (smallest, stride) = (self.architecture.smallest_side(), self.architecture.stride());
+        let (smallest, stride) = (
+            self.architecture.smallest_side(),
+            self.architecture.stride(),
+        );
         ensure!(
             height.min(width) >= smallest,
             "{width}×{height} is too small for this model; its network needs {smallest} pixels"
@@ -160,7 +163,12 @@ fn complete(model: &Model, domain: Domain) -> Result<BTreeMap<String, Tensor>> {
 /// # Errors
 /// libtorch's.
 pub fn picture_tensor(picture: &RgbImage) -> Result<Tensor> {
-    let shape = [1, i64::from(picture.height()), i64::from(picture.width()), 3];
+    let shape = [
+        1,
+        i64::from(picture.height()),
+        i64::from(picture.width()),
+        3,
+    ];
     let bytes = Tensor::f_from_data_size(picture.as_raw(), &shape, Kind::Uint8)
         .context("cannot make a tensor of the picture")?;
     Ok(bytes

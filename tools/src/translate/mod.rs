@@ -94,13 +94,18 @@ fn direction(model: &Model, request: &Request) -> Result<Direction> {
         Some(direction) if !model.has(direction) => bail!(
             "{}: this model translates {} only; leave --{} out",
             request.model.display(),
-            present.iter().map(|one| one.name()).collect::<Vec<_>>().join(" and "),
+            present
+                .iter()
+                .map(|one| one.name())
+                .collect::<Vec<_>>()
+                .join(" and "),
             direction.name()
         ),
         Some(direction) => Ok(direction),
-        None => present.first().copied().with_context(|| {
-            format!("{}: this model has no direction", request.model.display())
-        }),
+        None => present
+            .first()
+            .copied()
+            .with_context(|| format!("{}: this model has no direction", request.model.display())),
     }
 }
 
@@ -114,11 +119,13 @@ impl Engine {
     fn new(model: &Model, direction: Direction, input: &Input, request: &Request) -> Result<Self> {
         let (device, precision) = (request.device, request.precision);
         if request.raw.is_none() && !matches!(input, Input::Tensor(_)) {
-            return Ok(Self::Fast(Translator::new(model, direction, device, precision)?));
+            return Ok(Self::Fast(Translator::new(
+                model, direction, device, precision,
+            )?));
         }
         ensure!(
             matches!(precision, Precision::Auto | Precision::Fp32),
-            "--raw and tensor inputs are computed in fp32; leave --precision {precision} out"
+            "--raw and tensor inputs are computed in fp32; leave --precision out"
         );
         Ok(Self::Exact(ExactTranslator::new(model, direction, device)?))
     }
@@ -211,7 +218,11 @@ impl Job<'_> {
         let mut skipped = 0;
         for (index, path) in pictures.iter().enumerate() {
             let relative = path.strip_prefix(root).unwrap_or(path);
-            let output = self.request.output.as_ref().map(|output| output.join(relative));
+            let output = self
+                .request
+                .output
+                .as_ref()
+                .map(|output| output.join(relative));
             let output = output.map(output::writable_name);
             match self.picture(path, output.as_deref(), &relative.to_string_lossy()) {
                 Err(error) if !error.is::<WriteFailure>() => {
@@ -258,5 +269,10 @@ fn open(path: &Path) -> Result<RgbImage> {
 fn view(picture: &RgbImage) -> Result<PictureRef<'_>> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let plane = (picture.as_raw().as_slice(), 3 * width);
-    Ok(PictureRef::new(PictureFormat::Rgb, width, height, &[plane])?)
+    Ok(PictureRef::new(
+        PictureFormat::Rgb,
+        width,
+        height,
+        &[plane],
+    )?)
 }

@@ -36,7 +36,10 @@ impl RawOutput {
             .f_contiguous()?;
         let shape = tensor.size().iter().map(|&side| side as usize).collect();
         let values = Vec::<f32>::try_from(tensor.f_reshape(-1)?)?;
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.tensors.insert(name.to_owned(), (shape, bytes));
         Ok(())
     }
@@ -61,7 +64,10 @@ impl RawOutput {
 
 /// The format that a file name asks for.
 fn format(path: &Path) -> Option<ImageFormat> {
-    let extension = path.extension().and_then(OsStr::to_str)?.to_ascii_lowercase();
+    let extension = path
+        .extension()
+        .and_then(OsStr::to_str)?
+        .to_ascii_lowercase();
     match extension.as_str() {
         "png" => Some(ImageFormat::Png),
         "jpg" | "jpeg" | "jpe" | "jfif" => Some(ImageFormat::Jpeg),
@@ -96,13 +102,16 @@ pub fn save_picture(path: &Path, picture: &RgbImage) -> Result<()> {
     };
     let mut bytes = Cursor::new(Vec::new());
     match format {
-        ImageFormat::Jpeg => picture
-            .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
+        ImageFormat::Jpeg => {
+            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))
+        }
         _ => picture.write_to(&mut bytes, format),
     }
     .with_context(|| format!("{}: cannot encode", path.display()))?;
     make_folder(path)?;
-    Ok(atomic_file::write(path, |writer| writer.write_all(bytes.get_ref()))?)
+    Ok(atomic_file::write(path, |writer| {
+        writer.write_all(bytes.get_ref())
+    })?)
 }
 
 fn make_folder(path: &Path) -> Result<()> {
