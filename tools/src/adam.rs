@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use munit::networks::Parameter;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Numerical guard beside the root of the mean squared gradient.
 const EPSILON: f64 = 1e-8;
@@ -204,12 +204,4 @@ pub fn named<'a>(
     parameters
         .iter()
         .map(move |parameter| (format!("{network}.{}", parameter.name), parameter))
-}
-
-/// Mean of the squares, for checks on what an update does.
-pub fn mean_square(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor
-        .f_square()?
-        .f_mean(Kind::Double)?
-        .f_double_value(&[])?)
 }

@@ -10,13 +10,17 @@ use crate::Result;
 /// VGG-16 (arXiv 1409.1556) up to relu5_3.
 #[derive(Debug)]
 pub struct Vgg16 {
-    /// Weight and bias of each convolution, stage by stage; stages are separated by max pooling.
+    /// Weight and bias of each convolution, stage by stage.
     stages: Vec<Vec<(Tensor, Tensor)>>,
     mean: Tensor,
 }
 
 /// Output channels and number of convolutions of each stage.
 const STAGES: [(i64, i64); 5] = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
+
+/// Max pooling separates the first four stages. The published loss has none between the fourth
+/// and the fifth, unlike the classifier.
+const POOLED_STAGES: usize = 4;
 
 /// ImageNet's mean colour in the order in which the Caffe weights expect it: blue, green, red.
 const MEAN_BGR: [f32; 3] = [103.939, 116.779, 123.680];
@@ -54,10 +58,10 @@ impl Vgg16 {
         Ok(Self { stages, mean })
     }
 
-    /// Activations of relu5_3, [B, 512, H/16, W/16], for `picture` [B, 3 or 1, H, W] in [-1, 1].
+    /// Activations of relu5_3, [B, 512, H/8, W/8], for `picture` [B, 3 or 1, H, W] in [-1, 1].
     ///
     /// # Errors
-    /// libtorch's, for instance a picture smaller than 16 pixels.
+    /// libtorch's, for instance a picture smaller than 8 pixels.
     pub fn features(&self, picture: &Tensor) -> Result<Tensor> {
         let picture = picture.f_to_kind(Kind::Float)?;
         let colour = match picture.size()[1] {
@@ -69,7 +73,7 @@ impl Vgg16 {
             .f_mul_scalar(127.5)?
             .f_sub(&self.mean)?;
         for (index, stage) in self.stages.iter().enumerate() {
-            if index > 0 {
+            if index > 0 && index < POOLED_STAGES {
                 x = x.f_max_pool2d([2, 2], [2, 2], [0, 0], [1, 1], false)?;
             }
             for (weight, bias) in stage {
