@@ -203,6 +203,7 @@ impl Checkpoint {
 }
 
 /// Whether the run that wrote `header` goes on bit for bit on `device`.
+/// `cpu` or `cuda`: only the same kind of device goes on with a run bit for bit.
 pub fn device_name(trainer: &Trainer) -> String {
     match trainer.device() {
         tch::Device::Cpu => "cpu".to_owned(),

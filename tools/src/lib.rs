@@ -10,5 +10,7 @@ pub mod import;
 pub mod losses;
 pub mod prepare;
 pub mod report;
+pub mod run;
+pub mod samples;
 pub mod trainer;
 pub mod translate;
