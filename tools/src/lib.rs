@@ -7,6 +7,7 @@ pub mod data;
 pub mod ema;
 pub mod export;
 pub mod import;
+pub mod info;
 pub mod losses;
 pub mod prepare;
 pub mod report;
