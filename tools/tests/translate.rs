@@ -464,3 +464,72 @@ fn every_mistake_gets_a_sentence_that_names_it() {
         "{message}"
     );
 }
+
+/// Published checkpoint → `munit-import` → `munit-translate --raw` gives the published outputs,
+/// for every reference in the folder that `MUNIT_REFERENCE` names (default: the fixtures).
+#[test]
+fn imported_checkpoints_give_the_reference_outputs() {
+    let folder = match std::env::var_os("MUNIT_REFERENCE") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/reference"),
+    };
+    let mut compared = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let facts = entry.unwrap().path();
+        if facts
+            .extension()
+            .is_none_or(|extension| extension != "json")
+        {
+            continue;
+        }
+        let vectors = facts.with_extension("safetensors");
+        let facts_text = std::fs::read_to_string(&facts).unwrap();
+        let facts_json: serde_json::Value = serde_json::from_str(&facts_text).unwrap();
+        let generator = &facts_json["hyperparameters"]["gen"];
+        let reference: BTreeMap<String, Tensor> = Tensor::read_safetensors(&vectors)
+            .unwrap()
+            .into_iter()
+            .collect();
+        let stem = facts.file_stem().unwrap().to_str().unwrap();
+        for form in ["legacy", "zip"] {
+            let checkpoint = folder.join(format!("{stem}_gen_{form}.pt"));
+            if !checkpoint.exists() {
+                continue;
+            }
+            let place = Workplace(tempfile::tempdir().unwrap());
+            let import = Command::new(env!("CARGO_BIN_EXE_munit-import"))
+                .arg(&checkpoint)
+                .arg(place.path("model.safetensors"))
+                .args(["--activ", generator["activ"].as_str().unwrap()])
+                .args(["--pad-type", generator["pad_type"].as_str().unwrap()])
+                .output()
+                .unwrap();
+            assert!(import.status.success(), "{import:?}");
+            for (input, direction, style, output) in [
+                ("x_a", "a2b", "fwd.s_b", "fwd.x_ab"),
+                ("x_b", "b2a", "fwd.s_a", "fwd.x_ba"),
+                ("fwd.wide.x_a", "a2b", "fwd.s_b", "fwd.wide.x_ab"),
+            ] {
+                let Some(expected) = reference.get(output) else {
+                    continue;
+                };
+                let style = reference.get(style).map_or(String::new(), |styles| {
+                    let style = Vec::<f32>::try_from(styles.get(0).reshape(-1)).unwrap();
+                    let numbers: Vec<String> = style.iter().map(f32::to_string).collect();
+                    format!("--style={}", numbers.join(","))
+                });
+                let vectors = vectors.canonicalize().unwrap();
+                std::os::unix::fs::symlink(&vectors, place.path("in.safetensors")).ok();
+                place.succeed(&format!(
+                    "in.safetensors#{input} --{direction} {style} --raw raw.safetensors"
+                ));
+                // The style is that of the first sample.
+                let raw = place.output("raw.safetensors").narrow(0, 0, 1);
+                let difference = difference(&raw, &expected.narrow(0, 0, 1));
+                assert!(difference < 3e-5, "{stem} {form} {output}: {difference}");
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 0, "no reference in {}", folder.display());
+}
