@@ -49,7 +49,10 @@ impl Tiny {
             let code = vec![1.5, -0.5, 0.25];
             (name.to_owned(), NamedStyle { domain, code })
         });
-        let munit = family == Family::Munit;
+        let styles = match family {
+            Family::Munit => BTreeMap::from(styles),
+            Family::Unit => BTreeMap::new(),
+        };
         let metadata = ModelMetadata {
             format_version: FORMAT_VERSION,
             architecture,
@@ -60,7 +63,7 @@ impl Tiny {
             data: "none".to_owned(),
             licence: "CC0-1.0".to_owned(),
             recommended_size: None,
-            styles: munit.then(|| BTreeMap::from(styles)).unwrap_or_default(),
+            styles,
             mean_styles: BTreeMap::new(),
         };
         let model = Model { metadata, weights };
@@ -392,6 +395,14 @@ fn originals_are_safe() {
         assert!(message.contains("inside the input folder"), "{message}");
     }
     assert!(place.fail("in in.png").contains("this is a file"));
+    let message = place.fail("in.png --raw model.safetensors");
+    assert!(
+        message.contains("model.safetensors: this would replace"),
+        "{message}"
+    );
+    // A result that cannot be written ends the run; it is not a picture to skip.
+    std::fs::create_dir_all(place.path("out/a.png")).unwrap();
+    assert!(place.fail("in out").contains("out/a.png: cannot write"));
     assert_eq!(std::fs::read(place.path("in.png")).unwrap(), before);
 }
 

@@ -5,7 +5,9 @@ mod input;
 mod output;
 mod style;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
@@ -20,6 +22,9 @@ pub use exact::{ExactTranslator, picture_tensor};
 pub use input::Input;
 pub use output::{RAW_NAME, RawOutput};
 pub use style::StyleChoice;
+
+/// Pictures that wait between reading, translating and writing.
+const PICTURES_IN_FLIGHT: usize = 2;
 
 /// What `munit-translate` is asked to do.
 #[derive(Clone, Debug)]
@@ -56,6 +61,9 @@ pub fn translate(request: &Request) -> Result<String> {
         "say where the result goes: give OUT, --raw FILE or both"
     );
     let input = Input::find(&request.input)?;
+    if let Some(raw) = &request.raw {
+        input::refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
+    }
     if let Some(output) = &request.output {
         input.check_output(output)?;
     }
@@ -73,7 +81,7 @@ pub fn translate(request: &Request) -> Result<String> {
     })?;
 
     let done = match &input {
-        Input::Picture(path) => job.picture(path, request.output.as_deref(), RAW_NAME)?,
+        Input::Picture(path) => job.picture(path)?,
         Input::Tensor(tensors) => job.tensors(tensors)?,
         Input::Folder { root, pictures } => job.folder(root, pictures)?,
     };
@@ -157,18 +165,19 @@ impl<'a> Job<'a> {
             .with_context(|| format!("{}: cannot take its style", path.display()))
     }
 
-    /// Translates one picture file into the file `output`; its float output is called `name`.
-    fn picture(&mut self, path: &Path, output: Option<&Path>, name: &str) -> Result<String> {
+    fn picture(&mut self, path: &Path) -> Result<String> {
         let picture = open(path)?;
         let translated = self
-            .translate(&picture, name)
+            .translate(&picture, RAW_NAME)
             .with_context(|| format!("{}: cannot translate", path.display()))?;
-        if let (Some(output), Some(translated)) = (output, translated) {
-            output::save_picture(output, &translated).map_err(WriteFailure)?;
+        if let (Some(output), Some(translated)) = (&self.request.output, translated) {
+            output::save_picture(output, &translated)?;
         }
         Ok(format!("{}×{}", picture.width(), picture.height()))
     }
 
+    /// The translated picture, if pictures are wanted; the float output, if that is wanted, is
+    /// kept as `name`.
     fn translate(&mut self, picture: &RgbImage, name: &str) -> Result<Option<RgbImage>> {
         if let Some(exact) = &self.exact {
             let raw = exact.translate(&picture_tensor(picture)?, &self.style)?;
@@ -209,24 +218,50 @@ impl<'a> Job<'a> {
         Ok(format!("{:?}", pictures.size()))
     }
 
+    /// Pictures are read ahead and written behind on threads of their own: the network does not
+    /// wait for files.
     fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<String> {
         let total = pictures.len() as u64;
         let mut progress = Progress::new(0, total, 1);
         let mut skipped = 0;
-        for (done, path) in (1..).zip(pictures) {
-            let relative = path.strip_prefix(root).unwrap_or(path);
-            let output = self.request.output.as_ref();
-            let output = output.map(|folder| output::writable_name(folder.join(relative)));
-            match self.picture(path, output.as_deref(), &relative.to_string_lossy()) {
-                Err(error) if !error.is::<WriteFailure>() => {
-                    progress.log_line(&format!("skipped {error:#}"));
-                    skipped += 1;
+        let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
+        let (write_sender, to_write) = sync_channel::<(PathBuf, RgbImage)>(PICTURES_IN_FLIGHT);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut paths = pictures.iter();
+                paths.try_for_each(|path| read_sender.send((path, open(path))))
+            });
+            let writer = scope.spawn(move || {
+                let mut pictures = to_write.iter();
+                pictures.try_for_each(|(path, picture)| output::save_picture(&path, &picture))
+            });
+            for (done, (path, picture)) in (1..).zip(read) {
+                let relative = path.strip_prefix(root).unwrap_or(path);
+                let name = relative.to_string_lossy();
+                let translated = picture.and_then(|picture| {
+                    self.translate(&picture, &name)
+                        .with_context(|| format!("{}: cannot translate", path.display()))
+                });
+                match (translated, &self.request.output) {
+                    (Ok(Some(picture)), Some(folder)) => {
+                        let output = output::writable_name(folder.join(relative));
+                        if write_sender.send((output, picture)).is_err() {
+                            // The writer has failed and says why below.
+                            break;
+                        }
+                    }
+                    (Ok(_), _) => {}
+                    (Err(error), _) => {
+                        progress.log_line(&format!("skipped {error:#}"));
+                        skipped += 1;
+                    }
                 }
-                result => drop(result?),
+                progress.advance(done);
             }
-            progress.advance(done);
-        }
-        progress.finish();
+            drop(write_sender);
+            progress.finish();
+            writer.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
         ensure!(
             skipped < total,
             "{}: none of its {total} pictures could be translated",
@@ -238,18 +273,6 @@ impl<'a> Job<'a> {
         })
     }
 }
-
-/// A result that could not be written: the next one could not either, so a folder ends here.
-#[derive(Debug)]
-struct WriteFailure(anyhow::Error);
-
-impl std::fmt::Display for WriteFailure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for WriteFailure {}
 
 fn open(path: &Path) -> Result<RgbImage> {
     read_picture(path).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))
