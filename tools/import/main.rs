@@ -55,10 +55,21 @@ struct Arguments {
     #[arg(long, value_name = "PIXELS")]
     size: Option<u32>,
     /// What the model was trained on
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     data: String,
     /// Licence of the weights
-    #[arg(long, alias = "license", value_name = "TEXT", default_value = "")]
+    #[arg(
+        long,
+        alias = "license",
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     licence: String,
 }
 
@@ -127,11 +138,14 @@ fn run(arguments: Arguments) -> anyhow::Result<String> {
     model.write(&arguments.model, kind)?;
     let kept: Vec<&str> = directions.iter().map(|one| one.name()).collect();
     Ok(format!(
-        "{}: {}, {}, {} iterations; munit-info says more",
+        "{}: {}, {}, {}; munit-info says more",
         arguments.model.display(),
         family_name(model.metadata.architecture.family),
         kept.join(" and "),
-        model.metadata.iterations
+        match model.metadata.iterations {
+            0 => "unknown number of iterations".to_owned(),
+            iterations => format!("{iterations} iterations"),
+        }
     ))
 }
 

@@ -123,10 +123,17 @@ impl Checkpoint {
             Err(PytorchError::Io(error)) if error.raw_os_error().is_some() => {
                 return Err(error).context("cannot read");
             }
-            Err(error) => bail!(
-                "is not a PyTorch checkpoint, or a damaged one ({})",
-                one_line(&error.to_string())
-            ),
+            Err(error) => {
+                let reason = match error {
+                    PytorchError::InvalidFormat(reason) => reason,
+                    other => other.to_string(),
+                };
+                bail!(
+                    "cannot be read as a PyTorch checkpoint: it is truncated, damaged or \
+                     something else ({})",
+                    one_line(&reason)
+                )
+            }
         };
         let family = family(&tensors)?;
         let tensors = tensors

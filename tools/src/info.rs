@@ -99,8 +99,8 @@ impl fmt::Display for ModelInfo {
             "training size",
             &size.map_or(String::new(), |size| format!("{size} pixels")),
         )?;
-        row("mean styles", &self.mean_styles())?;
-        row("named styles", &self.styles())
+        row("mean styles", or_none(&self.mean_styles()))?;
+        row("named styles", or_none(&self.styles()))
     }
 }
 
@@ -234,6 +234,10 @@ fn word(option: &impl Serialize) -> String {
     }
 }
 
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
 fn numbers(code: &[f32]) -> String {
     let numbers: Vec<_> = code.iter().map(|number| format!("{number:.2}")).collect();
     numbers.join(" ")
@@ -244,7 +248,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

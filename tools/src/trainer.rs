@@ -207,8 +207,8 @@ impl Trainer {
             TrainingPrecision::Bf16 => Kind::BFloat16,
         };
         let x = Pair {
-            a: x_a.f_to_device(self.device)?.f_to_kind(kind)?,
-            b: x_b.f_to_device(self.device)?.f_to_kind(kind)?,
+            a: channels_last(&x_a.f_to_device(self.device)?.f_to_kind(kind)?)?,
+            b: channels_last(&x_b.f_to_device(self.device)?.f_to_kind(kind)?)?,
         };
         let [generator_rate, discriminator_rate] = self.config.learning_rates(self.iteration);
         let discriminator_terms = self.discriminator_update(&x, discriminator_rate, noise)?;
@@ -421,4 +421,10 @@ fn backward(terms: &Terms) -> Result<()> {
         .context("a loss without terms")?
         .f_backward()?;
     Ok(())
+}
+
+/// The same pictures with the channels of a pixel side by side in memory, the layout in which
+/// convolutions, norms and paddings are fastest; every layer keeps it.
+fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }

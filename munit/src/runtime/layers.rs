@@ -283,7 +283,7 @@ impl Upsample {
                     let difference = reflected.f_sub(&replicated)?;
                     let difference = enlarge(&difference, along, along_length, Padding::Replicate)?;
                     for corner in [0, 2 * along_length + 3] {
-                        difference.f_narrow(along, corner, 1)?.f_zero_()?;
+                        let _ = difference.f_narrow(along, corner, 1)?.f_zero_()?;
                     }
                     difference
                 };
@@ -294,7 +294,7 @@ impl Upsample {
                     } else {
                         2 * phase + i64::from(last)
                     };
-                    output
+                    let _ = output
                         .f_narrow(1, group * self.channels, self.channels)?
                         .f_narrow(dimension, outer, 1)?
                         .f_add_(&correction.f_slice(along, phase, None, 2)?)?;

@@ -208,7 +208,13 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller() {
-        let panic = catch_unwind(|| for_each_part(4, &|part| assert!(part != 3)));
-        assert!(panic.is_err());
+        let panic = catch_unwind(|| {
+            for_each_part(4, &|part| {
+                if part == 3 {
+                    resume_unwind(Box::new(part));
+                }
+            });
+        });
+        assert_eq!(*panic.unwrap_err().downcast::<usize>().unwrap(), 3);
     }
 }
