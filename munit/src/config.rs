@@ -46,7 +46,9 @@ impl Domain {
 }
 
 /// From which domain to which a picture is translated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From domain a to domain b.
@@ -276,7 +278,10 @@ impl Architecture {
     /// [`Error::Config`] names the first option that is out of its range.
     pub fn check(&self) -> Result<()> {
         let generator = &self.generator;
-        for (name, value) in [("input_dim_a", self.input_dim_a), ("input_dim_b", self.input_dim_b)] {
+        for (name, value) in [
+            ("input_dim_a", self.input_dim_a),
+            ("input_dim_b", self.input_dim_b),
+        ] {
             if value != 1 && value != 3 {
                 return Err(Error::Config(format!(
                     "{name} is {value}; pictures have 1 (grey) or 3 (RGB) channels"

@@ -34,7 +34,12 @@ impl StyleCode {
     /// A draw from the prior. The same seed gives the same code on every machine.
     pub fn sample(seed: u64, style_dim: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        Self(StandardNormal.sample_iter(&mut random).take(style_dim).collect())
+        Self(
+            StandardNormal
+                .sample_iter(&mut random)
+                .take(style_dim)
+                .collect(),
+        )
     }
 
     /// The prior's mean: all zeros.
@@ -94,7 +99,10 @@ mod tests {
         let count = many.len() as f32;
         let mean = many.iter().sum::<f32>() / count;
         let variance = many.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / count;
-        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05,
+            "{mean} {variance}"
+        );
     }
 
     #[test]
@@ -127,7 +135,9 @@ mod tests {
     fn wrong_codes_are_refused_with_a_sentence() {
         let error = StyleCode::new(vec![0.0; 3], 8).unwrap_err().to_string();
         assert!(error.contains('3') && error.contains('8'), "{error}");
-        let error = StyleCode::new(vec![0.0, f32::NAN], 2).unwrap_err().to_string();
+        let error = StyleCode::new(vec![0.0, f32::NAN], 2)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("number 2"), "{error}");
     }
 }

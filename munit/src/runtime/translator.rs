@@ -75,7 +75,12 @@ impl Translator {
     ///
     /// # Errors
     /// As [`Self::translate`].
-    pub fn warm_up(&mut self, width: usize, height: usize, options: &TranslateOptions) -> Result<()> {
+    pub fn warm_up(
+        &mut self,
+        width: usize,
+        height: usize,
+        options: &TranslateOptions,
+    ) -> Result<()> {
         let _ = (width, height, options);
         todo!()
     }
