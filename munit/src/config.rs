@@ -290,7 +290,9 @@ impl Architecture {
         }
         check_range("gen.dim", generator.dim, 1, LARGEST_WIDTH)?;
         check_range("gen.n_downsample", generator.n_downsample, 0, 6)?;
-        check_range("gen.n_res", generator.n_res, 0, LARGEST_DEPTH)?;
+        // A MUNIT decoder without AdaIN layers would have nothing for the style to act on.
+        let fewest = if self.family == Family::Munit { 1 } else { 0 };
+        check_range("gen.n_res", generator.n_res, fewest, LARGEST_DEPTH)?;
         if self.family == Family::Munit {
             check_range("gen.mlp_dim", generator.mlp_dim, 1, 8 * LARGEST_WIDTH)?;
             check_range("gen.style_dim", generator.style_dim, 1, LARGEST_WIDTH)?;

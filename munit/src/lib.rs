@@ -1,8 +1,10 @@
 //! MUNIT and UNIT image translation on libtorch: the networks, their model files and a fast
 //! runtime. Knows nothing of GStreamer.
 
+pub mod atomic_file;
 pub mod config;
 pub mod error;
+pub mod layout;
 pub mod model_file;
 pub mod networks;
 pub mod runtime;
@@ -10,5 +12,5 @@ pub mod style_code;
 
 pub use config::{Architecture, Direction, Domain, Family};
 pub use error::{Error, Result};
-pub use model_file::{Model, ModelMetadata};
+pub use model_file::{Model, ModelFile, ModelMetadata};
 pub use style_code::StyleCode;

@@ -1,1 +1,207 @@
-//! To come.
+//! Adam with L2 decay (arXiv 1412.6980), over parameters that lie in one stretch of memory.
+
+use anyhow::{Context, Result};
+use munit::networks::Parameter;
+use tch::Tensor;
+
+/// Numerical guard beside the root of the mean squared gradient.
+const EPSILON: f64 = 1e-8;
+
+/// The trainable parameters of some networks, moved into one vector so that an update is a
+/// handful of passes over memory whatever the number of layers.
+#[derive(Debug)]
+pub struct FlatParameters {
+    vector: Tensor,
+    parameters: Vec<Tensor>,
+    spans: Vec<Span>,
+}
+
+/// Where a named parameter lies in the vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Name, unique among the networks.
+    pub name: String,
+    /// First element.
+    pub start: i64,
+    /// Its shape.
+    pub shape: Vec<i64>,
+}
+
+impl Span {
+    /// The parameter's part of `vector`, which shares its storage.
+    ///
+    /// # Errors
+    /// If `vector` is too short.
+    pub fn view(&self, vector: &Tensor) -> Result<Tensor> {
+        let length = self.shape.iter().product::<i64>();
+        Ok(vector
+            .f_narrow(0, self.start, length)?
+            .f_view(self.shape.as_slice())?)
+    }
+}
+
+impl FlatParameters {
+    /// Moves the trainable ones of `parameters` (with unique names) into one vector, which the
+    /// networks use from now on.
+    ///
+    /// # Errors
+    /// libtorch's, for instance out of memory.
+    pub fn new<'a>(parameters: impl IntoIterator<Item = (String, &'a Parameter)>) -> Result<Self> {
+        let mut spans = Vec::new();
+        let mut tensors = Vec::new();
+        let mut start = 0;
+        for (name, parameter) in parameters {
+            if !parameter.trainable {
+                continue;
+            }
+            let shape = parameter.tensor.size();
+            let length = parameter.tensor.numel() as i64;
+            spans.push(Span { name, start, shape });
+            tensors.push(parameter.tensor.shallow_clone());
+            start += length;
+        }
+        tch::no_grad(|| {
+            let flattened = tensors
+                .iter()
+                .map(|tensor| tensor.f_detach()?.f_reshape([-1]))
+                .collect::<Result<Vec<_>, _>>()?;
+            let vector = Tensor::f_cat(&flattened, 0)?;
+            for (tensor, span) in tensors.iter_mut().zip(&spans) {
+                tensor.f_set_data(&span.view(&vector)?)?;
+            }
+            Ok(Self {
+                vector,
+                parameters: tensors,
+                spans,
+            })
+        })
+    }
+
+    /// All parameters, one after another: [total], float32.
+    pub fn vector(&self) -> &Tensor {
+        &self.vector
+    }
+
+    /// What lies where.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// The gradients, one after another: [total].
+    ///
+    /// # Errors
+    /// A parameter that the loss does not depend on.
+    pub fn gradient(&self) -> Result<Tensor> {
+        let gradients = self
+            .parameters
+            .iter()
+            .zip(&self.spans)
+            .map(|(parameter, span)| {
+                let gradient = parameter.f_grad()?;
+                if !gradient.defined() {
+                    anyhow::bail!("the loss does not depend on parameter {}", span.name);
+                }
+                Ok(gradient.f_reshape([-1])?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_cat(&gradients, 0)?)
+    }
+
+    /// Forgets the gradients.
+    pub fn zero_grad(&mut self) {
+        for parameter in &mut self.parameters {
+            parameter.zero_grad();
+        }
+    }
+
+    /// Whether autograd is to follow these parameters.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn set_requires_grad(&self, requires_grad: bool) -> Result<()> {
+        for parameter in &self.parameters {
+            let _same = parameter.f_set_requires_grad(requires_grad)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adam's constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamOptions {
+    /// Decay of the mean gradient.
+    pub beta1: f64,
+    /// Decay of the mean squared gradient.
+    pub beta2: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+}
+
+/// The optimiser's state; all of it can be saved.
+#[derive(Debug)]
+pub struct Adam {
+    options: AdamOptions,
+    /// Updates so far.
+    pub updates: i64,
+    /// Decayed mean of the gradients, [total].
+    pub mean: Tensor,
+    /// Decayed mean of their squares, [total].
+    pub mean_square: Tensor,
+}
+
+impl Adam {
+    /// The state before the first update of `parameters`.
+    ///
+    /// # Errors
+    /// libtorch's, for instance out of memory.
+    pub fn new(parameters: &FlatParameters, options: AdamOptions) -> Result<Self> {
+        Ok(Self {
+            options,
+            updates: 0,
+            mean: parameters.vector.f_zeros_like()?,
+            mean_square: parameters.vector.f_zeros_like()?,
+        })
+    }
+
+    /// One update of `parameters` from their gradients.
+    ///
+    /// # Errors
+    /// A parameter without gradient; libtorch's.
+    pub fn step(&mut self, parameters: &mut FlatParameters, learning_rate: f64) -> Result<()> {
+        let AdamOptions {
+            beta1,
+            beta2,
+            weight_decay,
+        } = self.options;
+        tch::no_grad(|| {
+            let mut gradient = parameters.gradient().context("optimiser")?;
+            if weight_decay != 0.0 {
+                let _ = gradient.f_add_(&parameters.vector.f_mul_scalar(weight_decay)?)?;
+            }
+            self.updates += 1;
+            let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
+            let _ = self.mean.f_lerp_(&gradient, 1.0 - beta1)?;
+            let square = gradient.f_square_()?.f_mul_scalar_(1.0 - beta2)?;
+            let _ = self.mean_square.f_mul_scalar_(beta2)?.f_add_(&square)?;
+            let mut step = self.mean_square.f_sqrt()?;
+            let _ = step
+                .f_div_scalar_(correction(beta2).sqrt())?
+                .f_add_scalar_(EPSILON)?
+                .f_reciprocal_()?
+                .f_mul_(&self.mean)?
+                .f_mul_scalar_(-learning_rate / correction(beta1))?;
+            let _ = parameters.vector.f_add_(&step)?;
+            Ok(())
+        })
+    }
+}
+
+/// Names must be unique across the networks of one optimiser: `gen_a.…`, `dis_b.…`.
+pub fn named<'a>(
+    network: &'a str,
+    parameters: &'a [Parameter],
+) -> impl Iterator<Item = (String, &'a Parameter)> {
+    parameters
+        .iter()
+        .map(move |parameter| (format!("{network}.{}", parameter.name), parameter))
+}

@@ -1,1 +1,283 @@
-//! To come.
+//! Everything a run needs to go on, in one file that is either whole or not there.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use munit::atomic_file;
+use munit::networks::Parameter;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::config::TrainConfig;
+use crate::trainer::Trainer;
+
+/// The version that this build writes and reads.
+const FORMAT_VERSION: u32 = 1;
+const METADATA_KEY: &str = "munit-checkpoint";
+const CHECKSUM_KEY: &str = "crc32c";
+const PREFIX: &str = "iteration-";
+const EXTENSION: &str = "safetensors";
+
+/// What a checkpoint says about itself.
+///
+/// There is no random state: noise, preview styles, crops and the order of the pictures all
+/// follow from the seed and the number of the iteration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckpointHeader {
+    /// Version of this format.
+    pub format_version: u32,
+    /// The run's configuration.
+    pub config: TrainConfig,
+    /// Iterations done.
+    pub iteration: u64,
+    /// Fingerprints of the two sets of training pictures.
+    pub pictures: [u32; 2],
+    /// Device of the run, since only the same kind of device goes on bit for bit.
+    pub device: String,
+}
+
+/// A checkpoint in memory.
+pub struct Checkpoint {
+    /// What it says about itself.
+    pub header: CheckpointHeader,
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// Name of the checkpoint after `iteration` iterations.
+pub fn file_name(iteration: u64) -> String {
+    format!("{PREFIX}{iteration:09}.{EXTENSION}")
+}
+
+/// The checkpoints in `folder`, oldest first.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    let entries = fs::read_dir(folder)
+        .with_context(|| format!("{}: cannot look for checkpoints", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(".safetensors"))
+            .and_then(|digits| digits.parse().ok());
+        if let Some(iteration) = number {
+            found.push((iteration, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes the state of `trainer` into `folder` and removes all but the newest `keep` checkpoints.
+///
+/// # Errors
+/// A full disk or a folder that cannot be written; the older checkpoints are then still there.
+pub fn save(trainer: &Trainer, pictures: [u32; 2], folder: &Path, keep: usize) -> Result<PathBuf> {
+    let header = CheckpointHeader {
+        format_version: FORMAT_VERSION,
+        config: trainer.config().clone(),
+        iteration: trainer.iteration,
+        pictures,
+        device: device_name(trainer),
+    };
+    let mut data = Vec::new();
+    for (name, tensor) in state(trainer)? {
+        let shape: Vec<usize> = tensor.size().iter().map(|&side| side as usize).collect();
+        data.push((name, shape, bytes_of(&tensor)?));
+    }
+    let views = data
+        .iter()
+        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let header = serde_json::to_string(&header)?;
+    let metadata = HashMap::from([
+        (CHECKSUM_KEY.to_owned(), checksum(&header, &views)),
+        (METADATA_KEY.to_owned(), header),
+    ]);
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+
+    let path = folder.join(file_name(trainer.iteration));
+    atomic_file::write(&path, |file| file.write_all(&bytes))?;
+    let all = list(folder)?;
+    for (_, old) in &all[..all.len().saturating_sub(keep)] {
+        fs::remove_file(old).with_context(|| format!("{}: cannot remove", old.display()))?;
+    }
+    Ok(path)
+}
+
+impl Checkpoint {
+    /// Reads and checks the whole file.
+    ///
+    /// # Errors
+    /// A sentence that names the file and says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path)
+            .with_context(|| format!("{}: cannot read the checkpoint", path.display()))?;
+        let damaged = || format!("{}: the checkpoint is damaged", path.display());
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
+        let metadata = metadata.metadata().clone().unwrap_or_default();
+        let Some(text) = metadata.get(METADATA_KEY) else {
+            bail!(
+                "{}: not a checkpoint of munit-train; give a file from the folder checkpoints of a run",
+                path.display()
+            );
+        };
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
+        let version: Version = serde_json::from_str(text).with_context(damaged)?;
+        ensure!(
+            version.format_version == FORMAT_VERSION,
+            "{}: written by another version of munit-train (checkpoint format {}, this one reads {FORMAT_VERSION})",
+            path.display(),
+            version.format_version
+        );
+        let header: CheckpointHeader = serde_json::from_str(text).with_context(damaged)?;
+        let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
+        let expected = metadata.get(CHECKSUM_KEY);
+        ensure!(
+            expected == Some(&checksum(text, &in_file_order(&tensors))),
+            "{}: the checkpoint is damaged: its checksum does not match",
+            path.display()
+        );
+        Ok(Self {
+            header,
+            path: path.to_owned(),
+            bytes,
+        })
+    }
+
+    /// The newest whole checkpoint in `folder`, and a sentence for each newer one that is not.
+    ///
+    /// # Errors
+    /// No usable checkpoint, with what is wrong with the newest.
+    pub fn read_newest(folder: &Path) -> Result<(Self, Vec<String>)> {
+        let mut problems = Vec::new();
+        for (_, path) in list(folder)?.iter().rev() {
+            match Self::read(path) {
+                Ok(checkpoint) => return Ok((checkpoint, problems)),
+                Err(error) => problems.push(format!("{error:#}")),
+            }
+        }
+        match problems.into_iter().next() {
+            Some(problem) => bail!(problem),
+            None => bail!("{}: there is no checkpoint to go on from", folder.display()),
+        }
+    }
+
+    /// Puts the saved state into `trainer`, which must have been made from the saved configuration.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape.
+    pub fn restore(&self, trainer: &mut Trainer) -> Result<()> {
+        let tensors = SafeTensors::deserialize(&self.bytes)?;
+        for (name, mut tensor) in state(trainer)? {
+            let saved = tensors
+                .tensor(&name)
+                .with_context(|| format!("{}: tensor {name} is missing", self.path.display()))?;
+            let shape: Vec<i64> = saved.shape().iter().map(|&side| side as i64).collect();
+            ensure!(
+                shape == tensor.size() && saved.dtype() == Dtype::F32,
+                "{}: tensor {name} has shape {shape:?}; this configuration needs {:?}",
+                self.path.display(),
+                tensor.size()
+            );
+            let values = Tensor::f_from_data_size(saved.data(), &shape, Kind::Float)?;
+            tch::no_grad(|| tensor.f_copy_(&values))?;
+        }
+        trainer.iteration = self.header.iteration;
+        let updates = i64::try_from(self.header.iteration)?;
+        trainer.generator_optimiser.updates = updates;
+        trainer.discriminator_optimiser.updates = updates;
+        Ok(())
+    }
+}
+
+/// Whether the run that wrote `header` goes on bit for bit on `device`.
+/// `cpu` or `cuda`: only the same kind of device goes on with a run bit for bit.
+pub fn device_name(trainer: &Trainer) -> String {
+    match trainer.device() {
+        tch::Device::Cpu => "cpu".to_owned(),
+        _ => "cuda".to_owned(),
+    }
+}
+
+/// Every tensor of a trainer's state by name, sharing storage with it.
+fn state(trainer: &Trainer) -> Result<Vec<(String, Tensor)>> {
+    let mut tensors = Vec::new();
+    let networks: [(&str, &[Parameter]); 4] = [
+        ("gen_a", trainer.generators.a.parameters()),
+        ("gen_b", trainer.generators.b.parameters()),
+        ("dis_a", trainer.discriminators.a.parameters()),
+        ("dis_b", trainer.discriminators.b.parameters()),
+    ];
+    for (network, parameters) in networks {
+        for parameter in parameters {
+            let name = format!("{network}.{}", parameter.name);
+            tensors.push((name, parameter.tensor.f_detach()?));
+        }
+    }
+    let generators = trainer.generator_parameters.spans();
+    let discriminators = trainer.discriminator_parameters.spans();
+    for (prefix, spans, vector) in [
+        ("ema", generators, &trainer.ema.vector),
+        ("adam_mean", generators, &trainer.generator_optimiser.mean),
+        (
+            "adam_mean_square",
+            generators,
+            &trainer.generator_optimiser.mean_square,
+        ),
+        (
+            "adam_mean",
+            discriminators,
+            &trainer.discriminator_optimiser.mean,
+        ),
+        (
+            "adam_mean_square",
+            discriminators,
+            &trainer.discriminator_optimiser.mean_square,
+        ),
+    ] {
+        for span in spans {
+            tensors.push((format!("{prefix}.{}", span.name), span.view(vector)?));
+        }
+    }
+    Ok(tensors)
+}
+
+fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
+    let count = tensor.numel();
+    let mut bytes = vec![0; count * size_of::<f32>()];
+    tensor
+        .f_to_device(tch::Device::Cpu)?
+        .f_contiguous()?
+        .f_copy_data_u8(&mut bytes, count)?;
+    Ok(bytes)
+}
+
+/// Over the header's text and all tensors in the order of their names.
+fn checksum<N: AsRef<str>>(header: &str, views: &[(N, TensorView)]) -> String {
+    let mut sorted: Vec<_> = views.iter().collect();
+    sorted.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+    let start = crc32c::crc32c(header.as_bytes());
+    let sum = sorted.iter().fold(start, |sum, (name, view)| {
+        crc32c::crc32c_append(
+            crc32c::crc32c_append(sum, name.as_ref().as_bytes()),
+            view.data(),
+        )
+    });
+    format!("{sum:08x}")
+}
+
+fn in_file_order<'d>(tensors: &SafeTensors<'d>) -> Vec<(String, TensorView<'d>)> {
+    tensors.tensors()
+}

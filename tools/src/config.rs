@@ -1,1 +1,419 @@
-//! To come.
+//! The configuration of a training run: the published YAML keys and a few of our own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use munit::config::{Architecture, DiscriminatorConfig, Domain, Family, GeneratorConfig};
+use munit::networks::Initialisation;
+use serde::{Deserialize, Serialize};
+
+/// Which update rule; key `trainer`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum TrainerKind {
+    /// Content and style codes.
+    #[default]
+    #[serde(rename = "MUNIT", alias = "munit")]
+    #[value(name = "MUNIT", alias = "munit")]
+    Munit,
+    /// A shared latent code.
+    #[serde(rename = "UNIT", alias = "unit")]
+    #[value(name = "UNIT", alias = "unit")]
+    Unit,
+}
+
+/// How the learning rates change over a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LearningRatePolicy {
+    /// Multiplied by `gamma` after every `step_size` iterations.
+    #[default]
+    Step,
+    /// Never changed.
+    Constant,
+}
+
+/// Number format of the networks' arithmetic. Weights and updates are float32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainingPrecision {
+    /// As published.
+    #[default]
+    Fp32,
+    /// bfloat16 maps and products.
+    Bf16,
+}
+
+/// Everything that decides what a run computes. Keys and defaults are those of the published
+/// configurations; keys that only we have are marked *ours*.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// *Ours:* MUNIT or UNIT; `--trainer` on the command line wins.
+    pub trainer: TrainerKind,
+
+    /// Iterations between sample sheets that are kept.
+    pub image_save_iter: u64,
+    /// Iterations between updates of the current sample sheet.
+    pub image_display_iter: u64,
+    /// Pictures in a sample sheet.
+    pub display_size: usize,
+    /// Iterations between checkpoints.
+    pub snapshot_save_iter: u64,
+    /// Iterations between logged losses.
+    pub log_iter: u64,
+
+    /// Iterations of the whole run.
+    pub max_iter: u64,
+    /// Pictures of each domain in one iteration.
+    pub batch_size: usize,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+    /// Adam's decay of the mean gradient.
+    pub beta1: f64,
+    /// Adam's decay of the mean squared gradient.
+    pub beta2: f64,
+    /// How generator weights are drawn; discriminators' are always normal(0, 0.02).
+    pub init: Initialisation,
+    /// Initial learning rate.
+    pub lr: f64,
+    /// *Ours:* the discriminators' initial learning rate, if it is another.
+    pub lr_dis: Option<f64>,
+    /// How learning rates change.
+    pub lr_policy: LearningRatePolicy,
+    /// Iterations between changes of the learning rate.
+    pub step_size: u64,
+    /// Factor of each change.
+    pub gamma: f64,
+    /// *Ours:* decay of the moving average of the generators that is shown and exported.
+    pub ema_decay: f64,
+    /// *Ours:* arithmetic of the networks.
+    pub precision: TrainingPrecision,
+    /// *Ours:* everything random in a run follows from it.
+    pub seed: u64,
+    /// *Ours:* checkpoints that are kept.
+    pub keep_checkpoints: usize,
+
+    /// Weight of the adversarial loss.
+    pub gan_w: f64,
+    /// Weight of image reconstruction.
+    pub recon_x_w: f64,
+    /// Weight of style reconstruction (MUNIT).
+    pub recon_s_w: f64,
+    /// Weight of content reconstruction (MUNIT).
+    pub recon_c_w: f64,
+    /// Weight of the cycle; 0 leaves it out.
+    pub recon_x_cyc_w: f64,
+    /// Weight of the perceptual loss; 0 leaves it out.
+    pub vgg_w: f64,
+    /// Weight of the latent code's divergence from the prior (UNIT).
+    pub recon_kl_w: f64,
+    /// The same for codes of translated pictures (UNIT).
+    pub recon_kl_cyc_w: f64,
+    /// In published files, used by nothing.
+    pub recon_h_w: f64,
+    /// *Ours:* VGG-16 weights for the perceptual loss, a `.safetensors` file.
+    pub vgg_weights: Option<PathBuf>,
+
+    /// The generators.
+    #[serde(rename = "gen")]
+    pub generator: GeneratorConfig,
+    /// The discriminators.
+    #[serde(rename = "dis")]
+    pub discriminator: DiscriminatorConfig,
+
+    /// Channels of domain a: 1 or 3.
+    pub input_dim_a: i64,
+    /// Channels of domain b: 1 or 3.
+    pub input_dim_b: i64,
+    /// Threads that decode pictures.
+    pub num_workers: usize,
+    /// Shorter side after resizing.
+    pub new_size: Option<usize>,
+    /// The same for domain a alone.
+    pub new_size_a: Option<usize>,
+    /// The same for domain b alone.
+    pub new_size_b: Option<usize>,
+    /// Height of the crop that is trained on.
+    pub crop_image_height: usize,
+    /// Width of the crop that is trained on.
+    pub crop_image_width: usize,
+    /// *Ours:* mirror pictures at random.
+    pub flip: bool,
+    /// Folder with `trainA`, `trainB`, `testA`, `testB`.
+    pub data_root: Option<PathBuf>,
+    /// Folder of domain a's training pictures, or the root of its list.
+    pub data_folder_train_a: Option<PathBuf>,
+    /// Names in that folder, one a line.
+    pub data_list_train_a: Option<PathBuf>,
+    /// Folder of domain a's test pictures, or the root of its list.
+    pub data_folder_test_a: Option<PathBuf>,
+    /// Names in that folder, one a line.
+    pub data_list_test_a: Option<PathBuf>,
+    /// Folder of domain b's training pictures, or the root of its list.
+    pub data_folder_train_b: Option<PathBuf>,
+    /// Names in that folder, one a line.
+    pub data_list_train_b: Option<PathBuf>,
+    /// Folder of domain b's test pictures, or the root of its list.
+    pub data_folder_test_b: Option<PathBuf>,
+    /// Names in that folder, one a line.
+    pub data_list_test_b: Option<PathBuf>,
+
+    /// *Ours:* what pictures of domain a show, for the model file.
+    pub domain_a: Option<String>,
+    /// *Ours:* what pictures of domain b show, for the model file.
+    pub domain_b: Option<String>,
+    /// *Ours:* what the model was trained on, for the model file.
+    pub data_description: Option<String>,
+    /// *Ours:* licence of the weights, for the model file.
+    pub licence: Option<String>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            trainer: TrainerKind::Munit,
+            image_save_iter: 10_000,
+            image_display_iter: 500,
+            display_size: 8,
+            snapshot_save_iter: 10_000,
+            log_iter: 10,
+            max_iter: 1_000_000,
+            batch_size: 1,
+            weight_decay: 1e-4,
+            beta1: 0.5,
+            beta2: 0.999,
+            init: Initialisation::Kaiming,
+            lr: 1e-4,
+            lr_dis: None,
+            lr_policy: LearningRatePolicy::Step,
+            step_size: 100_000,
+            gamma: 0.5,
+            ema_decay: 0.999,
+            precision: TrainingPrecision::Fp32,
+            seed: 0,
+            keep_checkpoints: 2,
+            gan_w: 1.0,
+            recon_x_w: 10.0,
+            recon_s_w: 1.0,
+            recon_c_w: 1.0,
+            recon_x_cyc_w: 0.0,
+            vgg_w: 0.0,
+            recon_kl_w: 0.01,
+            recon_kl_cyc_w: 0.01,
+            recon_h_w: 0.0,
+            vgg_weights: None,
+            generator: GeneratorConfig::default(),
+            discriminator: DiscriminatorConfig::default(),
+            input_dim_a: 3,
+            input_dim_b: 3,
+            num_workers: 2,
+            new_size: None,
+            new_size_a: None,
+            new_size_b: None,
+            crop_image_height: 256,
+            crop_image_width: 256,
+            flip: true,
+            data_root: None,
+            data_folder_train_a: None,
+            data_list_train_a: None,
+            data_folder_test_a: None,
+            data_list_test_a: None,
+            data_folder_train_b: None,
+            data_list_train_b: None,
+            data_folder_test_b: None,
+            data_list_test_b: None,
+            domain_a: None,
+            domain_b: None,
+            data_description: None,
+            licence: None,
+        }
+    }
+}
+
+/// Checkpoints are kept on disk in full; more would fill it unnoticed.
+const MOST_CHECKPOINTS: usize = 1000;
+
+impl TrainConfig {
+    /// Reads a YAML file.
+    ///
+    /// # Errors
+    /// A sentence that names the file and, for an unknown key, the nearest known one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
+        Self::parse(&text)
+            .with_context(|| format!("{}: not a usable configuration", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let config: Self = serde_yaml_ng::from_str(text).map_err(explain)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As YAML, every key written out.
+    ///
+    /// # Errors
+    /// None in practice: every field has a YAML form.
+    pub fn to_yaml(&self) -> Result<String> {
+        Ok(serde_yaml_ng::to_string(self)?)
+    }
+
+    /// # Errors
+    /// A sentence that names the first key whose value cannot be used.
+    pub fn check(&self) -> Result<()> {
+        self.architecture().check()?;
+        self.discriminator.check()?;
+        for (key, value) in [
+            ("image_save_iter", self.image_save_iter),
+            ("image_display_iter", self.image_display_iter),
+            ("snapshot_save_iter", self.snapshot_save_iter),
+            ("log_iter", self.log_iter),
+            ("max_iter", self.max_iter),
+            ("step_size", self.step_size),
+        ] {
+            if value == 0 {
+                bail!("{key} is 0; it must be at least 1");
+            }
+        }
+        for (key, value, largest) in [
+            ("batch_size", self.batch_size, 4096),
+            ("display_size", self.display_size, 256),
+            ("num_workers", self.num_workers.max(1), 256),
+            ("keep_checkpoints", self.keep_checkpoints, MOST_CHECKPOINTS),
+            ("crop_image_height", self.crop_image_height, 8192),
+            ("crop_image_width", self.crop_image_width, 8192),
+        ] {
+            if !(1..=largest).contains(&value) {
+                bail!("{key} is {value}; it must lie between 1 and {largest}");
+            }
+        }
+        self.check_crop()?;
+        for domain in Domain::ALL {
+            if let Some(size) = self
+                .explicit_new_size(domain)
+                .filter(|size| !(1..=8192).contains(size))
+            {
+                bail!("new_size is {size}; it must lie between 1 and 8192 pixels");
+            }
+        }
+        for (key, value) in [
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("ema_decay", self.ema_decay),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                bail!("{key} is {value}; it must be at least 0 and below 1");
+            }
+        }
+        for (key, value) in [
+            ("lr", self.lr),
+            ("lr_dis", self.lr_dis.unwrap_or(self.lr)),
+            ("gamma", self.gamma),
+            ("weight_decay", self.weight_decay),
+            ("gan_w", self.gan_w),
+            ("recon_x_w", self.recon_x_w),
+            ("recon_s_w", self.recon_s_w),
+            ("recon_c_w", self.recon_c_w),
+            ("recon_x_cyc_w", self.recon_x_cyc_w),
+            ("vgg_w", self.vgg_w),
+            ("recon_kl_w", self.recon_kl_w),
+            ("recon_kl_cyc_w", self.recon_kl_cyc_w),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                bail!("{key} is {value}; it must be a finite number that is not negative");
+            }
+        }
+        Ok(())
+    }
+
+    /// The crop must divide into content codes, and every map must be larger than its padding.
+    fn check_crop(&self) -> Result<()> {
+        let stride = self.architecture().stride() as usize;
+        let reduction = (self.discriminator.n_layer + self.discriminator.num_scales - 1) as u32;
+        // The style encoder halves the picture four times and reflects by one pixel each time.
+        let smallest = (2 * stride).max(2usize.saturating_pow(reduction)).max(16);
+        for (key, value) in [
+            ("crop_image_height", self.crop_image_height),
+            ("crop_image_width", self.crop_image_width),
+        ] {
+            if value % stride != 0 {
+                bail!(
+                    "{key} is {value}; with gen.n_downsample {} it must be a multiple of {stride}",
+                    self.generator.n_downsample
+                );
+            }
+            if value < smallest {
+                bail!(
+                    "{key} is {value}; with dis.n_layer {} and dis.num_scales {} it must be at least {smallest}",
+                    self.discriminator.n_layer,
+                    self.discriminator.num_scales
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn explicit_new_size(&self, domain: Domain) -> Option<usize> {
+        let own = match domain {
+            Domain::A => self.new_size_a,
+            Domain::B => self.new_size_b,
+        };
+        own.or(self.new_size)
+    }
+
+    /// Shorter side of a picture of `domain` after resizing, in pixels.
+    pub fn new_size(&self, domain: Domain) -> usize {
+        self.explicit_new_size(domain)
+            .unwrap_or(self.crop_image_height.min(self.crop_image_width))
+    }
+
+    /// Shapes of the generators.
+    pub fn architecture(&self) -> Architecture {
+        Architecture {
+            family: match self.trainer {
+                TrainerKind::Munit => Family::Munit,
+                TrainerKind::Unit => Family::Unit,
+            },
+            input_dim_a: self.input_dim_a,
+            input_dim_b: self.input_dim_b,
+            generator: self.generator.clone(),
+        }
+    }
+
+    /// Learning rates of generators and discriminators at `iteration` (from 0).
+    ///
+    /// The published loop steps the schedule before each update, so the rate falls one iteration
+    /// before a multiple of `step_size`.
+    pub fn learning_rates(&self, iteration: u64) -> [f64; 2] {
+        let factor = match self.lr_policy {
+            LearningRatePolicy::Constant => 1.0,
+            LearningRatePolicy::Step => self.gamma.powi(((iteration + 1) / self.step_size) as i32),
+        };
+        [self.lr * factor, self.lr_dis.unwrap_or(self.lr) * factor]
+    }
+}
+
+/// serde's message names every known key; a person wants the one that was meant.
+fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
+    let text = error.to_string();
+    let Some((before, after)) = text.split_once("unknown field `") else {
+        return anyhow::anyhow!(text);
+    };
+    let Some((unknown, known)) = after.split_once('`') else {
+        return anyhow::anyhow!(text);
+    };
+    let nearest = known
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .max_by(|a, b| {
+            strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
+        })
+        .unwrap_or_default();
+    let place = after
+        .rsplit_once(" at ")
+        .map_or(String::new(), |(_, place)| format!(" ({place})"));
+    anyhow::anyhow!("{before}unknown key {unknown}{place}; the nearest known key is {nearest}")
+}

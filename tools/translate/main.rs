@@ -1,2 +1,152 @@
-//! stub
-fn main() {}
+//! `munit-translate`: still pictures through a model.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgGroup, Parser};
+use munit::Direction;
+use munit::runtime::{DeviceChoice, Precision, TranslateOptions};
+use munit_tools::translate::{Request, StyleChoice, translate};
+
+/// Translates still pictures with a MUNIT or UNIT model.
+#[derive(Parser)]
+#[command(name = "munit-translate", version, max_term_width = 100, after_long_help = EXAMPLES)]
+#[command(group(ArgGroup::new("look").args(["style", "style_name", "style_image", "seed"])))]
+struct Arguments {
+    /// Model file (.safetensors)
+    model: PathBuf,
+
+    /// Picture, folder of pictures, or float pictures as FILE.safetensors or FILE.safetensors#NAME
+    ///
+    /// Folders are searched with all folders in them. A tensor has the shape [N, C, H, W] and
+    /// values in [-1, 1]; #NAME can be left out if the file holds one tensor.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+
+    /// Where the result goes: a picture, or a folder if IN is a folder or several tensors
+    ///
+    /// The name says the format: .png, .jpg, .webp, .bmp or .ppm. In a folder every picture
+    /// keeps its relative name; where that asks for another format, .png is put behind it.
+    /// Tensors become 0.png, 1.png, …. Can be left out with --raw.
+    #[arg(value_name = "OUT")]
+    output: Option<PathBuf>,
+
+    /// Style code: as many numbers as the model's style codes have
+    ///
+    /// Without any of the four style options the style is the model's mean style of the target
+    /// domain, or all zeros if the model has none. UNIT models have no style.
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
+    style: Option<Vec<f32>>,
+
+    /// A style that the model has under this name; munit-info lists them
+    #[arg(long, value_name = "NAME")]
+    style_name: Option<String>,
+
+    /// Picture of the target domain whose style is taken
+    #[arg(long, value_name = "FILE")]
+    style_image: Option<PathBuf>,
+
+    /// Draw the style code at random; the same number gives the same style
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+
+    /// Translate from domain a to domain b (the default, unless the model only has b2a)
+    #[arg(long, conflicts_with = "b2a")]
+    a2b: bool,
+
+    /// Translate from domain b to domain a
+    #[arg(long)]
+    b2a: bool,
+
+    /// Also write the network's float output to this safetensors file
+    ///
+    /// fp32, [1, C, H, W] with values in [-1, 1], before --strength and at the size at which the
+    /// network ran. The tensor is called "output"; if IN is a folder, each tensor has the
+    /// picture's relative path as its name; if IN is a tensor of N pictures, the output is [N, C,
+    /// H, W]. Computed in fp32 without the fast path's shortcuts, with --device auto on the CPU.
+    /// Results are held in memory until the end.
+    #[arg(long, value_name = "FILE")]
+    raw: Option<PathBuf>,
+
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+
+    /// Number format: auto, fp32, bf16 or fp16
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    precision: Precision,
+
+    /// Shorter side in pixels at which the network runs; the result is scaled back
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=16384))]
+    size: Option<u32>,
+
+    /// Mix with the original: 0 is the original, 1 the translation
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = fraction)]
+    strength: f32,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  munit-translate photo2illustration.safetensors cat.jpg cat.png
+  munit-translate photo2illustration.safetensors cat.jpg cat.png --seed 7
+  munit-translate photo2illustration.safetensors cat.jpg cat.png --style-image print.png
+  munit-translate photo2illustration.safetensors holiday/ drawn/ --size 512
+  munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
+  munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
+
+Pictures that cannot be read or translated are listed and skipped. The exit code is 1 if none
+could be translated or a result could not be written.";
+
+fn fraction(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("it must be a number from 0 to 1".to_owned()),
+    }
+}
+
+impl Arguments {
+    fn request(self) -> Request {
+        let style = None
+            .or(self.style.map(StyleChoice::Code))
+            .or(self.style_name.map(StyleChoice::Name))
+            .or(self.style_image.map(StyleChoice::Image))
+            .or(self.seed.map(StyleChoice::Seed));
+        let direction = match (self.a2b, self.b2a) {
+            (true, _) => Some(Direction::A2b),
+            (_, true) => Some(Direction::B2a),
+            _ => None,
+        };
+        Request {
+            model: self.model,
+            input: self.input,
+            output: self.output,
+            raw: self.raw,
+            style,
+            direction,
+            device: self.device,
+            precision: self.precision,
+            options: TranslateOptions {
+                strength: self.strength,
+                inference_size: self.size,
+            },
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match translate(&Arguments::parse().request()) {
+        Ok(summary) => {
+            println!("{summary}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("munit-translate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,12 @@
-//! The networks, exact and differentiable.
+//! The networks, exact and differentiable: they reproduce the published ones number by number.
+
+mod blocks;
+mod discriminator;
+mod generator;
+mod parameters;
+mod perceptual;
+
+pub use discriminator::Discriminator;
+pub use generator::Generator;
+pub use parameters::{Initialisation, Parameter, ParameterStore, Scope, normal};
+pub use perceptual::Vgg16;

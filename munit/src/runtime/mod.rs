@@ -4,6 +4,13 @@ pub mod device;
 pub mod picture;
 pub mod translator;
 
+mod border;
+mod element;
+mod generator;
+mod layers;
+mod parallel;
+mod weights;
+
 pub use device::{DeviceChoice, Precision};
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{TranslateOptions, Translator};

@@ -1,10 +1,26 @@
 //! A model on a device, ready to translate frames.
 
-use super::{DeviceChoice, PictureMut, PictureRef, Precision};
-use crate::{Direction, Model, Result, StyleCode};
+use half::bf16;
+use tch::{Device, Kind, Tensor};
+
+use super::border::Border;
+use super::element::{Element, elements};
+use super::generator::{Generator, StyleEncoder};
+use super::layers::{Map, Placement};
+use super::{DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision};
+use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode};
 
 /// A model's one direction on a device. `Send`, not `Sync`: one thread owns it.
-pub struct Translator {}
+pub struct Translator {
+    generator: Generator,
+    style_encoder: Option<StyleEncoder>,
+    architecture: Architecture,
+    direction: Direction,
+    /// Shorter side of the pictures that the style encoder has seen.
+    recommended_size: Option<u32>,
+    device: Device,
+    precision: Precision,
+}
 
 /// How one frame is translated.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,26 +52,58 @@ impl Translator {
         device: DeviceChoice,
         precision: Precision,
     ) -> Result<Self> {
-        let _ = (model, direction, device, precision);
-        todo!()
+        let _no_grad = tch::no_grad_guard();
+        let architecture = &model.metadata.architecture;
+        architecture.check()?;
+        if !model.has(direction) {
+            let present: Vec<_> = model.metadata.directions.iter().map(|d| d.name()).collect();
+            return Err(Error::Weights(format!(
+                "the model does not translate {}; its directions: {}",
+                direction.name(),
+                present.join(", ")
+            )));
+        }
+        let device = device.resolve()?;
+        let precision = precision.resolve(device)?;
+        let placement = Placement {
+            device,
+            kind: precision.kind(),
+        };
+        let style_encoder = match architecture.family {
+            Family::Munit => Some(StyleEncoder::new(model, direction, device)?),
+            Family::Unit => None,
+        };
+        Ok(Self {
+            generator: Generator::new(model, direction, placement)?,
+            style_encoder,
+            architecture: architecture.clone(),
+            direction,
+            recommended_size: model.metadata.recommended_size,
+            device,
+            precision,
+        })
     }
 
     /// Length of this model's style codes; 0 for UNIT.
     pub fn style_dim(&self) -> usize {
-        todo!()
+        self.generator.style_dim()
     }
 
     /// The device in use.
-    pub fn device(&self) -> tch::Device {
-        todo!()
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// The number format in use; never [`Precision::Auto`].
     pub fn precision(&self) -> Precision {
-        todo!()
+        self.precision
     }
 
     /// Translates `input` into `output`, which must have the same size; alpha is copied.
+    ///
+    /// A picture whose sides the network cannot divide is continued by reflection on its right
+    /// and lower sides, and the translation cropped. Models of grey pictures see the luma
+    /// (ITU-R BT.601) and give equal colours.
     ///
     /// # Errors
     /// A picture too small for the network, sizes that differ, a code of another length,
@@ -67,8 +115,78 @@ impl Translator {
         style: &StyleCode,
         options: &TranslateOptions,
     ) -> Result<()> {
-        let _ = (input, output, style, options);
-        todo!()
+        let _no_grad = tch::no_grad_guard();
+        if (input.width, input.height) != (output.width, output.height) {
+            return Err(Error::Picture(format!(
+                "the input has {}x{} pixels and the output {}x{}; they must have the same size",
+                input.width, input.height, output.width, output.height
+            )));
+        }
+        self.generator.set_style(style)?;
+        let strength = options.strength.clamp(0.0, 1.0);
+        match (self.device, self.precision) {
+            (Device::Cpu, Precision::Bf16) => {
+                self.translate_as::<bf16>(input, output, strength, options)
+            }
+            _ => self.translate_as::<f32>(input, output, strength, options),
+        }
+    }
+
+    /// `T`: the format in which pixels leave and reach the CPU.
+    fn translate_as<T: Element>(
+        &self,
+        input: &PictureRef,
+        output: &mut PictureMut,
+        strength: f32,
+        options: &TranslateOptions,
+    ) -> Result<()> {
+        let size = (input.height, input.width);
+        let source_channels = self.architecture.channels(self.direction.source()) as usize;
+        let inner = self.inference_size(input, options)?;
+        if inner == size {
+            let border = self.generator.border();
+            let divisible = self.divisible(size);
+            let tensor = input.to_tensor::<T>(source_channels, divisible, border)?;
+            let map = self.place(tensor, border)?;
+            let translated = self.generator.forward(map)?;
+            write::<T>(&translated, input, output, strength)
+        } else {
+            let picture = input.to_tensor::<f32>(source_channels, size, Border::NONE)?;
+            let small = resize_input(&picture, inner)?;
+            let translated = self.forward_tensor(&small)?;
+            let large = [size.0 as i64, size.1 as i64];
+            let translated = translated
+                .f_to_device(Device::Cpu)?
+                .f_to_kind(Kind::Float)?
+                .f_internal_upsample_bicubic2d_aa(large, false, None, None)?;
+            write::<f32>(&channels_last_copy(&translated)?, input, output, strength)
+        }
+    }
+
+    /// Translates a picture `[1, C, H, W]` of single-precision values in [-1, 1] and returns the
+    /// network's own output on the CPU in the same shape and format, neither clamped nor rounded.
+    ///
+    /// # Errors
+    /// As [`Self::translate`].
+    pub fn translate_tensor(&mut self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let channels = self.architecture.channels(self.direction.source());
+        let (height, width) = match picture.size().as_slice() {
+            &[1, found, height, width] if found == channels => (height, width),
+            other => {
+                return Err(Error::Picture(format!(
+                    "the picture has the shape {other:?}; this model takes [1, {channels}, height, width]"
+                )));
+            }
+        };
+        self.check_size(height as usize, width as usize)?;
+        self.generator.set_style(style)?;
+        let translated = self.forward_tensor(picture)?;
+        let translated = translated.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
+        Ok(translated
+            .f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Float)?
+            .f_contiguous()?)
     }
 
     /// Runs once at this picture size, so that the first frame is not late.
@@ -81,16 +199,141 @@ impl Translator {
         height: usize,
         options: &TranslateOptions,
     ) -> Result<()> {
-        let _ = (width, height, options);
-        todo!()
+        let row = 3 * width;
+        let input = vec![0; row * height];
+        let mut output = vec![0; row * height];
+        let style = StyleCode::zeros(self.style_dim());
+        let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(&input, row)])?;
+        let mut output =
+            PictureMut::new(PictureFormat::Rgb, width, height, vec![(&mut output, row)])?;
+        self.translate(&input, &mut output, &style, options)
     }
 
-    /// The style code of a picture of the target domain.
+    /// The style code of a picture of the target domain, which is first brought to the size of
+    /// the pictures that the model was trained on, if the model knows it.
     ///
     /// # Errors
     /// As [`Self::translate`]; for UNIT, which has no style.
     pub fn encode_style(&mut self, picture: &PictureRef) -> Result<StyleCode> {
-        let _ = picture;
-        todo!()
+        let _no_grad = tch::no_grad_guard();
+        let Some(encoder) = &self.style_encoder else {
+            return Err(Error::Style(
+                "a UNIT model has no style, so none can be taken from a picture".to_owned(),
+            ));
+        };
+        let channels = self.architecture.channels(self.direction.target()) as usize;
+        let size = (picture.height, picture.width);
+        let tensor = picture.to_tensor::<f32>(channels, size, Border::NONE)?;
+        let shorter = size.0.min(size.1);
+        let wanted = self.recommended_size.map_or(shorter, |side| side as usize);
+        let wanted = wanted.max(SMALLEST_STYLE_PICTURE);
+        let side = |length: usize| (length * wanted + shorter / 2) / shorter;
+        let sized = if wanted == shorter {
+            tensor
+        } else {
+            resize_input(&tensor, (side(size.0), side(size.1)))?
+        };
+        let border = encoder.border();
+        let padded = border.surround(&sized.f_to_device(self.device)?)?;
+        encoder.forward(Map {
+            tensor: channels_last_copy(&padded)?,
+            border: border.width as i64,
+        })
     }
+
+    /// Translates a picture of any size on any device, already resized: `[1, C, H, W]` on the
+    /// compute device, at least as large as the picture.
+    fn forward_tensor(&self, picture: &Tensor) -> Result<Tensor> {
+        let size = picture.size();
+        let (height, width) = (size[2], size[3]);
+        let (tall, wide) = self.divisible((height as usize, width as usize));
+        let reflected =
+            picture.f_reflection_pad2d([0, wide as i64 - width, 0, tall as i64 - height])?;
+        let border = self.generator.border();
+        let padded = channels_last_copy(&border.surround(&reflected)?)?;
+        self.generator.forward(self.place(padded, border)?)
+    }
+
+    /// A padded picture on the compute device in its number format.
+    fn place(&self, padded: Tensor, border: Border) -> Result<Map> {
+        Ok(Map {
+            tensor: padded
+                .f_to_device(self.device)?
+                .f_to_kind(self.precision.kind())?,
+            border: border.width as i64,
+        })
+    }
+
+    /// Sides rounded up to what the network can divide.
+    fn divisible(&self, (height, width): (usize, usize)) -> (usize, usize) {
+        let stride = self.architecture.stride() as usize;
+        (
+            height.next_multiple_of(stride),
+            width.next_multiple_of(stride),
+        )
+    }
+
+    /// The height and width at which the network runs.
+    fn inference_size(
+        &self,
+        picture: &PictureRef,
+        options: &TranslateOptions,
+    ) -> Result<(usize, usize)> {
+        let (height, width) = (picture.height, picture.width);
+        let shorter = height.min(width);
+        let wanted = match options.inference_size {
+            Some(side) if side as usize != shorter => {
+                (side as usize).max(self.architecture.smallest_side() as usize)
+            }
+            _ => {
+                self.check_size(height, width)?;
+                return Ok((height, width));
+            }
+        };
+        let stride = self.architecture.stride() as usize;
+        let side = |length: usize| {
+            let scaled = length as f64 * wanted as f64 / shorter as f64;
+            ((scaled / stride as f64).round() as usize).max(1) * stride
+        };
+        Ok((side(height), side(width)))
+    }
+
+    fn check_size(&self, height: usize, width: usize) -> Result<()> {
+        let smallest = self.architecture.smallest_side();
+        if (height.min(width) as i64) < smallest {
+            return Err(Error::Picture(format!(
+                "a picture of {width}x{height} pixels is too small for this model, which needs \
+                 {smallest} pixels on the shorter side; enlarge it or set an inference size"
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Below this, four downsamplings leave nothing to reflect.
+const SMALLEST_STYLE_PICTURE: usize = 16;
+
+/// Resizes a picture `[1, C, H, W]`, antialiased where it shrinks.
+fn resize_input(picture: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
+    let size = [height as i64, width as i64];
+    Ok(picture.f_internal_upsample_bilinear2d_aa(size, false, None, None)?)
+}
+
+fn channels_last_copy(tensor: &Tensor) -> Result<Tensor> {
+    let pixels = tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+    Ok(pixels.f_permute([0, 3, 1, 2])?)
+}
+
+/// Writes a translation `[1, C, H, W]`, at least as large as the picture.
+fn write<T: Element>(
+    translated: &Tensor,
+    input: &PictureRef,
+    output: &mut PictureMut,
+    strength: f32,
+) -> Result<()> {
+    let translated = translated.f_to_device(Device::Cpu)?.f_to_kind(T::KIND)?;
+    let size = translated.size();
+    let layout = (size[3] as usize, size[1] as usize);
+    output.write(elements::<T>(&translated)?, layout, input, strength);
+    Ok(())
 }

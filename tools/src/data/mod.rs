@@ -1,1 +1,23 @@
-//! To come.
+//! Two folders of pictures in, batches out: finding, checking, decoding, augmenting, ahead of time.
+//!
+//! - [`Source`] and [`DataLayout`] say where the pictures are;
+//! - [`PictureSet`] holds those that can be used, and says why the others cannot;
+//! - [`Loader`] turns two sets into an endless row of batches, on background threads.
+//!
+//! A batch is a pure function of the settings, the pictures and the number of the iteration. To go
+//! on with a run, its number is all that must be remembered.
+
+mod augment;
+mod loader;
+mod order;
+mod picture;
+mod picture_set;
+mod source;
+mod tensor;
+
+pub use augment::Framing;
+pub use loader::{Batch, Loader, LoaderSettings};
+pub use picture::{MAXIMUM_ASPECT, MINIMUM_SIDE, PictureError, read_picture};
+pub use picture_set::{PictureSet, Skipped};
+pub use source::{DataLayout, Source};
+pub use tensor::{load_picture, tensor_to_rgb};

@@ -1,0 +1,156 @@
+//! One `.safetensors` file per model, read with distrust and written atomically.
+//!
+//! The safetensors map `__metadata__` has three entries:
+//!
+//! | key | value |
+//! |---|---|
+//! | `format` | `pt`, by which other programs know how to lay the tensors out |
+//! | `munit` | [`ModelMetadata`] as JSON |
+//! | `munit.crc32c` | CRC-32C, eight hexadecimal digits, of the value of `munit` followed by all tensor bytes in file order |
+
+mod check;
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{Architecture, Direction, Domain, Error, Result};
+
+pub use read::ModelFile;
+
+/// What a model file says about itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelMetadata {
+    /// Version of this format; see [`FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Shapes of the generators.
+    pub architecture: Architecture,
+    /// Directions whose weights are present.
+    pub directions: Vec<Direction>,
+    /// What pictures of domain a show, in a word or two.
+    pub domain_a: String,
+    /// What pictures of domain b show, in a word or two.
+    pub domain_b: String,
+    /// Generator updates that the weights have seen; 0 if unknown.
+    pub iterations: u64,
+    /// What the model was trained on; empty if unknown.
+    pub data: String,
+    /// Licence of the weights; empty if unknown.
+    pub licence: String,
+    /// Shorter side, in pixels, of the pictures the model was trained on.
+    pub recommended_size: Option<u32>,
+    /// Named styles.
+    pub styles: BTreeMap<String, NamedStyle>,
+    /// Mean of the encoded styles of the training pictures of a domain.
+    pub mean_styles: BTreeMap<Domain, Vec<f32>>,
+}
+
+impl ModelMetadata {
+    /// What pictures of `domain` show.
+    pub fn domain_name(&self, domain: Domain) -> &str {
+        match domain {
+            Domain::A => &self.domain_a,
+            Domain::B => &self.domain_b,
+        }
+    }
+}
+
+/// A style code that was found worth a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedStyle {
+    /// The domain whose look this is.
+    pub domain: Domain,
+    /// `style_dim` numbers.
+    pub code: Vec<f32>,
+}
+
+/// The version that this build writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FORMAT_KEY: &str = "format";
+const METADATA_KEY: &str = "munit";
+const CHECKSUM_KEY: &str = "munit.crc32c";
+
+/// A model in memory, on the CPU.
+#[derive(Debug)]
+pub struct Model {
+    /// What the file says about itself.
+    pub metadata: ModelMetadata,
+    /// The generators' tensors by name: `a.` or `b.` followed by the name in the published state
+    /// dict, for example `a.enc_content.model.0.conv.weight`. A one-direction model holds the
+    /// source domain's content encoder and the target domain's style encoder, MLP and decoder.
+    /// [`crate::layout::expected_weights`] lists them.
+    pub weights: BTreeMap<String, Tensor>,
+}
+
+impl Model {
+    /// Reads a model, after everything about it has been checked; see [`ModelFile::open`]. The
+    /// weights are fp32, whatever their precision in the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::ModelFile`], which name the file, the tensor and what was
+    /// expected.
+    pub fn read(path: &Path) -> Result<Self> {
+        ModelFile::open(path)?.into_model()
+    }
+
+    /// Writes the model with its weights in `kind` (float, half or bfloat16): a temporary file
+    /// beside `path`, synced, renamed. The same model gives the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`] if the weights are not those of the architecture, not finite or too
+    /// large for `kind`, or if the metadata could not be read back; [`Error::Io`] if the disk is
+    /// full or the folder not writable.
+    pub fn write(&self, path: &Path, kind: Kind) -> Result<()> {
+        write::write(self, path, kind)
+    }
+
+    /// Whether the weights for `direction` are there.
+    pub fn has(&self, direction: Direction) -> bool {
+        self.metadata.directions.contains(&direction)
+    }
+
+    /// The same model for `directions` only: without the weights, named styles and mean styles
+    /// that these do not need.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if `directions` is empty or the model lacks one of them.
+    pub fn restrict(mut self, directions: &[Direction]) -> Result<Self> {
+        if directions.is_empty() {
+            return Err(Error::Config(
+                "a model needs at least one direction".to_owned(),
+            ));
+        }
+        if let Some(missing) = directions.iter().find(|direction| !self.has(**direction)) {
+            return Err(Error::Config(format!(
+                "the model has no weights for direction {}",
+                missing.name()
+            )));
+        }
+        let needed = crate::layout::expected_weights(&self.metadata.architecture, directions);
+        let is_target = |domain: Domain| directions.iter().any(|one| one.target() == domain);
+        self.weights.retain(|name, _| needed.contains_key(name));
+        self.metadata
+            .styles
+            .retain(|_, style| is_target(style.domain));
+        self.metadata
+            .mean_styles
+            .retain(|domain, _| is_target(*domain));
+        self.metadata
+            .directions
+            .retain(|one| directions.contains(one));
+        Ok(self)
+    }
+}
+
+/// What goes wrong with a model file at `path`, as an error.
+fn problem(path: &Path, problem: impl Into<String>) -> Error {
+    Error::ModelFile {
+        path: path.to_owned(),
+        problem: problem.into(),
+    }
+}

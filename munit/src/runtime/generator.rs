@@ -1,0 +1,412 @@
+//! The networks of one direction: content encoder and decoder as one chain of stages, the MLP
+//! that turns style codes into AdaIN parameters, and the style encoder.
+
+use tch::{Device, Kind, Tensor};
+
+use super::border::Border;
+use super::layers::{Block, Convolution, Map, Nonlinearity, Normalisation, Placement, Upsample};
+use super::weights::Weights;
+use crate::config::{Activation, GeneratorConfig};
+use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode};
+
+/// One step of the chain from picture to picture.
+enum Stage {
+    Block(Block),
+    /// Two blocks whose output is added to their input.
+    Residual(Block, Block),
+    Upsample(Upsample),
+}
+
+impl Stage {
+    fn border(&self) -> Border {
+        match self {
+            Self::Block(block) | Self::Residual(block, _) => block.border(),
+            Self::Upsample(upsample) => upsample.border(),
+        }
+    }
+
+    fn forward(&self, map: &Map, border: Border) -> Result<Map> {
+        match self {
+            Self::Block(block) => block.forward(map, None, border),
+            Self::Residual(first, second) => {
+                let middle = first.forward(map, None, second.border())?;
+                second.forward(&middle, Some(map), border)
+            }
+            Self::Upsample(upsample) => upsample.forward(map, border),
+        }
+    }
+}
+
+/// Which norm the blocks of a part have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BlockNorm {
+    None,
+    Instance,
+    Adaptive,
+}
+
+/// Builds the parts of one domain's generator.
+struct Builder<'a> {
+    weights: Weights<'a>,
+    config: &'a GeneratorConfig,
+    placement: Placement,
+}
+
+impl Builder<'_> {
+    /// `kernel`: side of the kernel, stride, border width.
+    fn block(
+        &self,
+        name: &str,
+        channels: [i64; 2],
+        [kernel, stride, border]: [i64; 3],
+        norm: BlockNorm,
+        activation: Activation,
+    ) -> Result<Block> {
+        let [input, output] = channels;
+        let border = Border {
+            width: border as usize,
+            padding: self.config.padding,
+        };
+        let convolution = Convolution::new(
+            &self.weights,
+            name,
+            [output, input, kernel, kernel],
+            stride,
+            border,
+            self.placement,
+        )?;
+        let norm = match norm {
+            BlockNorm::None => Normalisation::None,
+            BlockNorm::Instance => Normalisation::Instance,
+            BlockNorm::Adaptive => Normalisation::Adaptive {
+                scale: Tensor::f_ones([output], (Kind::Float, self.placement.device))?,
+                shift: Tensor::f_zeros([output], (Kind::Float, self.placement.device))?,
+            },
+        };
+        Ok(Block {
+            convolution,
+            norm,
+            nonlinearity: Nonlinearity::new(activation, &self.weights, name)?,
+        })
+    }
+
+    fn residual_blocks(&self, name: &str, channels: i64, norm: BlockNorm) -> Result<Vec<Stage>> {
+        let block = |number: i64, half: i64, activation| {
+            let name = format!("{name}.model.{number}.model.{half}");
+            self.block(&name, [channels, channels], [3, 1, 1], norm, activation)
+        };
+        (0..self.config.n_res)
+            .map(|number| {
+                let first = block(number, 0, self.config.activation)?;
+                let second = block(number, 1, Activation::None)?;
+                Ok(Stage::Residual(first, second))
+            })
+            .collect()
+    }
+
+    fn content_encoder(&self, name: &str, input_channels: i64) -> Result<Vec<Stage>> {
+        let GeneratorConfig {
+            dim,
+            n_downsample,
+            activation,
+            ..
+        } = *self.config;
+        let norm = BlockNorm::Instance;
+        let first = format!("{name}.model.0");
+        let mut stages = vec![Stage::Block(self.block(
+            &first,
+            [input_channels, dim],
+            [7, 1, 3],
+            norm,
+            activation,
+        )?)];
+        for number in 0..n_downsample {
+            let channels = [dim << number, dim << (number + 1)];
+            let name = format!("{name}.model.{}", number + 1);
+            stages.push(Stage::Block(self.block(
+                &name,
+                channels,
+                [4, 2, 1],
+                norm,
+                activation,
+            )?));
+        }
+        let name = format!("{name}.model.{}", n_downsample + 1);
+        stages.extend(self.residual_blocks(&name, dim << n_downsample, norm)?);
+        Ok(stages)
+    }
+
+    fn decoder(&self, norm: BlockNorm, output_channels: i64) -> Result<Vec<Stage>> {
+        let GeneratorConfig {
+            dim,
+            n_downsample,
+            activation,
+            padding,
+            ..
+        } = *self.config;
+        let mut stages = self.residual_blocks("dec.model.0", dim << n_downsample, norm)?;
+        for number in 0..n_downsample {
+            stages.push(Stage::Upsample(Upsample::new(
+                &self.weights,
+                &format!("dec.model.{}", 2 * number + 2),
+                dim << (n_downsample - number - 1),
+                padding,
+                activation,
+                self.placement,
+            )?));
+        }
+        stages.push(Stage::Block(self.block(
+            &format!("dec.model.{}", 2 * n_downsample + 1),
+            [dim, output_channels],
+            [7, 1, 3],
+            BlockNorm::None,
+            Activation::Tanh,
+        )?));
+        Ok(stages)
+    }
+
+    fn mlp(&self, style_dim: i64, output: i64) -> Result<Mlp> {
+        let hidden = self.config.mlp_dim;
+        let widths = [style_dim, hidden, hidden, output];
+        let last = widths.len() - 2;
+        let layers = (0..=last)
+            .map(|number| {
+                let name = format!("mlp.model.{number}");
+                let [input, output] = [widths[number], widths[number + 1]];
+                let activation = if number == last {
+                    Activation::None
+                } else {
+                    self.config.activation
+                };
+                Ok(Linear {
+                    weight: self
+                        .weights
+                        .tensor(&format!("{name}.fc.weight"), &[output, input])?,
+                    bias: self.weights.tensor(&format!("{name}.fc.bias"), &[output])?,
+                    nonlinearity: Nonlinearity::new(activation, &self.weights, &name)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Mlp { layers })
+    }
+}
+
+/// A linear layer on the CPU in single precision.
+struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+    nonlinearity: Nonlinearity,
+}
+
+/// Style code → AdaIN parameters, on the CPU: it runs only when the style changes.
+struct Mlp {
+    layers: Vec<Linear>,
+}
+
+impl Mlp {
+    /// All AdaIN parameters in the order of the decoder's layers: `[1, sum of 2·C]`.
+    fn forward(&self, style: &StyleCode) -> Result<Tensor> {
+        let mut values = Tensor::f_from_slice(style.values())?.f_unsqueeze(0)?;
+        for layer in &self.layers {
+            values = values.f_linear(&layer.weight, Some(&layer.bias))?;
+            values = layer.nonlinearity.apply(values)?;
+        }
+        Ok(values)
+    }
+}
+
+/// Content encoder of the source domain and decoder of the target domain.
+pub(super) struct Generator {
+    stages: Vec<Stage>,
+    mlp: Option<Mlp>,
+    style_dim: usize,
+    /// The style whose AdaIN parameters the decoder holds.
+    style: Option<StyleCode>,
+    placement: Placement,
+}
+
+impl Generator {
+    pub(super) fn new(model: &Model, direction: Direction, placement: Placement) -> Result<Self> {
+        let architecture = &model.metadata.architecture;
+        let builder = |domain| Builder {
+            weights: Weights::new(model, domain),
+            config: &architecture.generator,
+            placement,
+        };
+        let (source, target) = (direction.source(), direction.target());
+        let (encoder, norm) = match architecture.family {
+            Family::Munit => ("enc_content", BlockNorm::Adaptive),
+            Family::Unit => ("enc", BlockNorm::Instance),
+        };
+        let mut stages = builder(source).content_encoder(encoder, architecture.channels(source))?;
+        stages.extend(builder(target).decoder(norm, architecture.channels(target))?);
+        let parameters = 4 * architecture.generator.n_res * architecture.content_channels();
+        let mlp = match architecture.family {
+            Family::Munit => Some(builder(target).mlp(architecture.style_dim(), parameters)?),
+            Family::Unit => None,
+        };
+        Ok(Self {
+            stages,
+            mlp,
+            style_dim: architecture.style_dim() as usize,
+            style: None,
+            placement,
+        })
+    }
+
+    pub(super) fn style_dim(&self) -> usize {
+        self.style_dim
+    }
+
+    /// What the input picture must be surrounded by.
+    pub(super) fn border(&self) -> Border {
+        self.stages.first().map_or(Border::NONE, Stage::border)
+    }
+
+    /// Folds a style code into the decoder.
+    ///
+    /// # Errors
+    /// [`Error::Style`] if its length is not [`Self::style_dim`].
+    pub(super) fn set_style(&mut self, style: &StyleCode) -> Result<()> {
+        if style.values().len() != self.style_dim {
+            return Err(Error::Style(format!(
+                "the style code has {} numbers, but this model's style codes have {}",
+                style.values().len(),
+                self.style_dim
+            )));
+        }
+        let Some(mlp) = self
+            .mlp
+            .as_ref()
+            .filter(|_| self.style.as_ref() != Some(style))
+        else {
+            return Ok(());
+        };
+        let parameters = mlp
+            .forward(style)?
+            .f_squeeze()?
+            .f_to_device(self.placement.device)?;
+        // A failure half way must not leave a mixture behind as if it were a style.
+        self.style = None;
+        let mut start = 0;
+        for block in self.stages.iter_mut().flat_map(|stage| match stage {
+            Stage::Residual(first, second) => vec![first, second],
+            _ => vec![],
+        }) {
+            if let Normalisation::Adaptive { scale, shift } = &mut block.norm {
+                let channels = scale.size1()?;
+                *shift = parameters.f_narrow(0, start, channels)?.f_contiguous()?;
+                *scale = parameters
+                    .f_narrow(0, start + channels, channels)?
+                    .f_contiguous()?;
+                start += 2 * channels;
+            }
+        }
+        self.style = Some(style.clone());
+        Ok(())
+    }
+
+    /// Translates a picture `[1, C, H, W]` in [-1, 1], surrounded by [`Self::border`], with the
+    /// style set last, into one of the same size without a border.
+    pub(super) fn forward(&self, picture: Map) -> Result<Tensor> {
+        let mut map = picture;
+        for (number, stage) in self.stages.iter().enumerate() {
+            let border = self
+                .stages
+                .get(number + 1)
+                .map_or(Border::NONE, Stage::border);
+            map = stage.forward(&map, border)?;
+        }
+        Ok(map.tensor)
+    }
+}
+
+/// Style encoder of the target domain, in single precision: it runs only when a person chooses
+/// an example picture.
+pub(super) struct StyleEncoder {
+    blocks: Vec<Block>,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl StyleEncoder {
+    pub(super) fn new(model: &Model, direction: Direction, device: Device) -> Result<Self> {
+        let architecture: &Architecture = &model.metadata.architecture;
+        let domain = direction.target();
+        let placement = Placement {
+            device,
+            kind: Kind::Float,
+        };
+        let builder = Builder {
+            weights: Weights::new(model, domain),
+            config: &architecture.generator,
+            placement,
+        };
+        let GeneratorConfig {
+            dim,
+            activation,
+            style_dim,
+            ..
+        } = architecture.generator;
+        let widths = [
+            architecture.channels(domain),
+            dim,
+            2 * dim,
+            4 * dim,
+            4 * dim,
+            4 * dim,
+        ];
+        let blocks = widths
+            .windows(2)
+            .enumerate()
+            .map(|(number, channels)| {
+                let geometry = if number == 0 { [7, 1, 3] } else { [4, 2, 1] };
+                let name = format!("enc_style.model.{number}");
+                builder.block(
+                    &name,
+                    [channels[0], channels[1]],
+                    geometry,
+                    BlockNorm::None,
+                    activation,
+                )
+            })
+            .collect::<Result<_>>()?;
+        let to_device = |tensor: Tensor| tensor.f_to_device(device);
+        let weight = builder
+            .weights
+            .tensor("enc_style.model.6.weight", &[style_dim, 4 * dim, 1, 1])?;
+        let bias = builder
+            .weights
+            .tensor("enc_style.model.6.bias", &[style_dim])?;
+        Ok(Self {
+            blocks,
+            weight: to_device(weight.f_flatten(1, -1)?)?,
+            bias: to_device(bias)?,
+        })
+    }
+
+    /// What the input picture must be surrounded by.
+    pub(super) fn border(&self) -> Border {
+        self.blocks.first().map_or(Border::NONE, Block::border)
+    }
+
+    /// The style code of a picture `[1, C, H, W]` in [-1, 1], surrounded by [`Self::border`].
+    pub(super) fn forward(&self, picture: Map) -> Result<StyleCode> {
+        let mut map = picture;
+        for (number, block) in self.blocks.iter().enumerate() {
+            let border = self
+                .blocks
+                .get(number + 1)
+                .map_or(Border::NONE, Block::border);
+            map = block.forward(&map, None, border)?;
+        }
+        let mean = map
+            .tensor
+            .f_mean_dim([2, 3].as_slice(), false, Kind::Float)?;
+        let code = mean.f_linear(&self.weight, Some(&self.bias))?.f_squeeze()?;
+        let code = code.f_reshape([-1])?.f_to_device(Device::Cpu)?;
+        let values: Vec<f32> = Vec::try_from(code)?;
+        let length = values.len();
+        StyleCode::new(values, length)
+    }
+}

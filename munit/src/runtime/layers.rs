@@ -1,0 +1,404 @@
+//! The layers of a generator, with weights packed for one device and number format.
+
+use tch::{Device, Kind, Tensor};
+
+use super::border::{Border, continued};
+use super::weights::Weights;
+use crate::Result;
+use crate::config::{Activation, Padding};
+
+/// Added to the variance (instance norm, inside the root) or the deviation (layer norm, outside).
+pub(super) const EPSILON: f64 = 1e-5;
+
+/// Where and in which format layers compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placement {
+    pub(super) device: Device,
+    pub(super) kind: Kind,
+}
+
+impl Placement {
+    /// Moves a single-precision convolution weight there, channels last.
+    fn pack(self, weight: &Tensor) -> Result<Tensor> {
+        let weight = weight.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let channels_last = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+        Ok(channels_last.f_permute([0, 3, 1, 2])?)
+    }
+}
+
+/// A channels-last feature map `[1, C, H + 2·border, W + 2·border]`.
+#[derive(Debug)]
+pub(super) struct Map {
+    pub(super) tensor: Tensor,
+    pub(super) border: i64,
+}
+
+impl Map {
+    /// The map without its border: `[1, C, H, W]`.
+    pub(super) fn interior(&self) -> Result<Tensor> {
+        let size = self.tensor.size();
+        let interior = self
+            .tensor
+            .f_narrow(2, self.border, size[2] - 2 * self.border)?
+            .f_narrow(3, self.border, size[3] - 2 * self.border)?;
+        Ok(interior)
+    }
+}
+
+/// An activation with its learned slope, if any.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Nonlinearity {
+    None,
+    Relu,
+    Leaky(f32),
+    Selu,
+    Tanh,
+}
+
+impl Nonlinearity {
+    /// `name`: path of the block that it ends, for the learned slope.
+    pub(super) fn new(activation: Activation, weights: &Weights, name: &str) -> Result<Self> {
+        Ok(match activation {
+            Activation::Relu => Self::Relu,
+            Activation::Lrelu => Self::Leaky(0.2),
+            Activation::Prelu => {
+                let slope = weights.tensor(&format!("{name}.activation.weight"), &[1])?;
+                Self::Leaky(slope.f_double_value(&[0])? as f32)
+            }
+            Activation::Selu => Self::Selu,
+            Activation::Tanh => Self::Tanh,
+            Activation::None => Self::None,
+        })
+    }
+
+    pub(super) fn apply(self, mut values: Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::None => values,
+            Self::Relu => values.f_relu_()?,
+            Self::Leaky(slope) => {
+                let slope = Tensor::f_from_slice(&[slope])?
+                    .f_to_device(values.device())?
+                    .f_to_kind(values.kind())?;
+                values.f_prelu(&slope)?
+            }
+            Self::Selu => values.f_selu_()?,
+            Self::Tanh => values.f_tanh_()?,
+        })
+    }
+}
+
+/// What a convolution's output is normalised with; scales and shifts are single-precision
+/// vectors, one number a channel.
+#[derive(Debug)]
+pub(super) enum Normalisation {
+    None,
+    /// Without affine parameters.
+    Instance,
+    /// Its parameters come from the style code.
+    Adaptive {
+        scale: Tensor,
+        shift: Tensor,
+    },
+    /// Over channels and positions, with the unbiased deviation.
+    Layer {
+        scale: Tensor,
+        shift: Tensor,
+    },
+}
+
+/// A convolution over maps that already have their border.
+pub(super) struct Convolution {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    stride: i64,
+    border: Border,
+}
+
+impl Convolution {
+    /// `shape`: output channels, input channels, kernel height, kernel width.
+    pub(super) fn new(
+        weights: &Weights,
+        name: &str,
+        shape: [i64; 4],
+        stride: i64,
+        border: Border,
+        placement: Placement,
+    ) -> Result<Self> {
+        let weight = weights.tensor(&format!("{name}.conv.weight"), &shape)?;
+        let bias = weights.tensor(&format!("{name}.conv.bias"), &shape[..1])?;
+        Self::from_tensors(&weight, Some(&bias), stride, border, placement)
+    }
+
+    fn from_tensors(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: i64,
+        border: Border,
+        placement: Placement,
+    ) -> Result<Self> {
+        let bias = bias
+            .map(|bias| {
+                bias.f_to_device(placement.device)?
+                    .f_to_kind(placement.kind)
+            })
+            .transpose()?;
+        Ok(Self {
+            weight: placement.pack(weight)?,
+            bias,
+            stride,
+            border,
+        })
+    }
+
+    fn forward(&self, padded: &Tensor) -> Result<Tensor> {
+        Ok(padded.f_conv2d(&self.weight, self.bias.as_ref(), self.stride, 0, 1, 1)?)
+    }
+}
+
+/// Convolution, norm and activation.
+pub(super) struct Block {
+    pub(super) convolution: Convolution,
+    pub(super) norm: Normalisation,
+    pub(super) nonlinearity: Nonlinearity,
+}
+
+impl Block {
+    /// What its input must be surrounded by.
+    pub(super) fn border(&self) -> Border {
+        self.convolution.border
+    }
+
+    /// `residual`: a map that is added to the block's output; `border`: what its output is
+    /// surrounded by.
+    pub(super) fn forward(&self, map: &Map, residual: Option<&Map>, border: Border) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor)?;
+        finish(output, &self.norm, self.nonlinearity, residual, border)
+    }
+}
+
+/// Nearest-neighbour enlargement ×2 and a 5×5 convolution, computed as one 3×3 convolution on
+/// the small map that yields the four pixels of each 2×2 square as groups of channels.
+///
+/// Tap u of the 5×5 kernel at an output pixel of phase p falls on the small map's offset
+/// ⌊(p + u)/2⌋, so the taps that share an offset are summed once.
+pub(super) struct Upsample {
+    convolution: Convolution,
+    /// The four outer rows and columns of the 5×5 kernel: top, bottom, left, right.
+    edges: Option<[Tensor; 4]>,
+    channels: i64,
+    norm: Normalisation,
+    nonlinearity: Nonlinearity,
+}
+
+impl Upsample {
+    /// `channels`: of the output; the input has twice as many.
+    pub(super) fn new(
+        weights: &Weights,
+        name: &str,
+        channels: i64,
+        padding: Padding,
+        activation: Activation,
+        placement: Placement,
+    ) -> Result<Self> {
+        let shape = [channels, 2 * channels, 5, 5];
+        let weight = weights.tensor(&format!("{name}.conv.weight"), &shape)?;
+        let bias = weights.tensor(&format!("{name}.conv.bias"), &[channels])?;
+        let vector = |suffix: &str| -> Result<Tensor> {
+            let vector = weights.tensor(&format!("{name}.norm.{suffix}"), &[channels])?;
+            Ok(vector.f_to_device(placement.device)?)
+        };
+        // The reflected border of the enlarged map is not an enlarged border of the small map;
+        // a replicated one differs from it only in what the outermost ring sees.
+        let (border, edges) = match padding {
+            Padding::Reflect => {
+                let edge = |dimension, tap| placement.pack(&weight.f_narrow(dimension, tap, 1)?);
+                let edges = [edge(2, 0)?, edge(2, 4)?, edge(3, 0)?, edge(3, 4)?];
+                (Padding::Replicate, Some(edges))
+            }
+            other => (other, None),
+        };
+        let border = Border {
+            width: 1,
+            padding: border,
+        };
+        let convolution = Convolution::from_tensors(
+            &phase_weight(&weight)?,
+            Some(&bias.f_repeat([4])?),
+            1,
+            border,
+            placement,
+        )?;
+        Ok(Self {
+            convolution,
+            edges,
+            channels,
+            norm: Normalisation::Layer {
+                scale: vector("gamma")?,
+                shift: vector("beta")?,
+            },
+            nonlinearity: Nonlinearity::new(activation, weights, name)?,
+        })
+    }
+
+    /// What its input must be surrounded by.
+    pub(super) fn border(&self) -> Border {
+        self.convolution.border
+    }
+
+    /// `border`: what its output is surrounded by.
+    pub(super) fn forward(&self, map: &Map, border: Border) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor)?;
+        if let Some(edges) = &self.edges {
+            self.correct_edges(&output, &map.interior()?, edges)?;
+        }
+        let output = shuffle(&output)?;
+        finish(output, &self.norm, self.nonlinearity, None, border)
+    }
+
+    /// Adds to the outermost ring what the reflected enlarged map differs in from the enlarged
+    /// replicated one: only the second pixel beyond each edge, so only one row or column of taps.
+    fn correct_edges(&self, output: &Tensor, small: &Tensor, edges: &[Tensor; 4]) -> Result<()> {
+        for (dimension, [near, far]) in [(2, [&edges[0], &edges[1]]), (3, [&edges[2], &edges[3]])] {
+            let length = small.size()[dimension as usize];
+            let along = 5 - dimension;
+            let along_length = small.size()[along as usize];
+            for (last, weight) in [(false, near), (true, far)] {
+                let (outer, inner) = if last {
+                    (length - 1, length - 2)
+                } else {
+                    (0, 1)
+                };
+                let reflected = small.f_narrow(dimension, inner, 1)?;
+                let replicated = small.f_narrow(dimension, outer, 1)?;
+                // The corners, where both directions are reflected, belong to the rows.
+                let difference = if dimension == 2 {
+                    let reflected = enlarge(&reflected, along, along_length, Padding::Reflect)?;
+                    reflected.f_sub(&enlarge(
+                        &replicated,
+                        along,
+                        along_length,
+                        Padding::Replicate,
+                    )?)?
+                } else {
+                    let difference = reflected.f_sub(&replicated)?;
+                    let difference = enlarge(&difference, along, along_length, Padding::Replicate)?;
+                    for corner in [0, 2 * along_length + 3] {
+                        let _ = difference.f_narrow(along, corner, 1)?.f_zero_()?;
+                    }
+                    difference
+                };
+                let correction = difference.f_conv2d(weight, None::<&Tensor>, 1, 0, 1, 1)?;
+                for phase in 0..2 {
+                    let group = if dimension == 2 {
+                        2 * i64::from(last) + phase
+                    } else {
+                        2 * phase + i64::from(last)
+                    };
+                    let _ = output
+                        .f_narrow(1, group * self.channels, self.channels)?
+                        .f_narrow(dimension, outer, 1)?
+                        .f_add_(&correction.f_slice(along, phase, None, 2)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Enlarges a strip ×2 along one dimension and continues it by two pixels at both ends.
+fn enlarge(strip: &Tensor, dimension: i64, length: i64, padding: Padding) -> Result<Tensor> {
+    let large = 2 * length as usize;
+    let indices: Vec<i64> = (-2..large as isize + 2)
+        .filter_map(|index| continued(index, large, padding))
+        .map(|index| index as i64 / 2)
+        .collect();
+    let indices = Tensor::f_from_slice(&indices)?.f_to_device(strip.device())?;
+    Ok(strip.f_index_select(dimension, &indices)?)
+}
+
+/// `[O, I, 5, 5]` → `[4·O, I, 3, 3]`, the four phases (top left, top right, bottom left, bottom
+/// right) one after the other.
+fn phase_weight(weight: &Tensor) -> Result<Tensor> {
+    let mut taps = [0_f32; 2 * 3 * 5];
+    for phase in 0..2 {
+        for tap in 0..5 {
+            taps[(phase * 3 + (phase + tap) / 2) * 5 + tap] = 1.0;
+        }
+    }
+    let taps = Tensor::f_from_slice(&taps)?
+        .f_reshape([2, 3, 5])?
+        .f_to_kind(Kind::Double)?;
+    let weight = weight.f_to_kind(Kind::Double)?;
+    let phases = Tensor::f_einsum(
+        "psu,qtv,oiuv->pqoist",
+        &[&taps, &taps, &weight],
+        None::<&[i64]>,
+    )?;
+    let size = weight.size();
+    Ok(phases
+        .f_reshape([4 * size[0], size[1], 3, 3])?
+        .f_to_kind(Kind::Float)?)
+}
+
+/// `[1, 4·C, H, W]` → `[1, C, 2·H, 2·W]`: the inverse of the phases' grouping.
+fn shuffle(output: &Tensor) -> Result<Tensor> {
+    let size = output.size();
+    let (channels, height, width) = (size[1] / 4, size[2], size[3]);
+    let pixels = output
+        .f_permute([0, 2, 3, 1])?
+        .f_reshape([1, height, width, 2, 2, channels])?
+        .f_permute([0, 1, 3, 2, 4, 5])?
+        .f_reshape([1, 2 * height, 2 * width, channels])?;
+    Ok(pixels.f_permute([0, 3, 1, 2])?)
+}
+
+/// Norm, activation, sum with a residual, border.
+fn finish(
+    output: Tensor,
+    norm: &Normalisation,
+    nonlinearity: Nonlinearity,
+    residual: Option<&Map>,
+    border: Border,
+) -> Result<Map> {
+    let normalised = match norm {
+        Normalisation::None => output,
+        Normalisation::Instance => instance_norm(&output, None)?,
+        Normalisation::Adaptive { scale, shift } => instance_norm(&output, Some((scale, shift)))?,
+        Normalisation::Layer { scale, shift } => layer_norm(&output, scale, shift)?,
+    };
+    let mut sum = nonlinearity.apply(normalised)?;
+    if let Some(residual) = residual {
+        sum = sum.f_add_(&residual.interior()?)?;
+    }
+    Ok(Map {
+        tensor: border.surround(&sum)?,
+        border: border.width as i64,
+    })
+}
+
+/// For one picture, instance norm is batch norm in training mode, which keeps channels last.
+fn instance_norm(map: &Tensor, affine: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
+    Ok(map.f_batch_norm(
+        affine.map(|(scale, _)| scale),
+        affine.map(|(_, shift)| shift),
+        None,
+        None,
+        true,
+        0.0,
+        EPSILON,
+        true,
+    )?)
+}
+
+fn layer_norm(map: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    let single = map.f_to_kind(Kind::Float)?;
+    let mean = single.f_mean(None)?;
+    let deviation = single.f_std(true)?;
+    let scale = scale.f_div(&deviation.f_add_scalar(EPSILON)?)?;
+    let shift = shift.f_sub(&scale.f_mul(&mean)?)?;
+    let column = [1, -1, 1, 1];
+    let normalised = single
+        .f_mul(&scale.f_reshape(column)?)?
+        .f_add_(&shift.f_reshape(column)?)?;
+    Ok(normalised.f_to_kind(map.kind())?)
+}

@@ -1,0 +1,220 @@
+//! Loops on libtorch's own threads.
+//!
+//! A second thread pool would fight with OpenMP's for the same cores, so the loops of this
+//! package run as OpenMP parallel regions, through the entry point that compilers call.
+
+use std::any::Any;
+use std::ffi::c_void;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, OnceLock};
+
+use libloading::os::unix::{Library, RTLD_NOW};
+
+use super::device::loaded_library;
+
+type GompParallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
+type GetNumber = unsafe extern "C" fn() -> i32;
+
+/// The functions of the OpenMP runtime that libtorch runs on.
+struct OpenMp {
+    parallel: GompParallel,
+    thread_number: GetNumber,
+    thread_count: GetNumber,
+}
+
+impl OpenMp {
+    /// `None` if libtorch was built without OpenMP.
+    fn get() -> Option<&'static Self> {
+        static FOUND: OnceLock<Option<OpenMp>> = OnceLock::new();
+        FOUND.get_or_init(Self::find).as_ref()
+    }
+
+    fn find() -> Option<Self> {
+        // Both export the entry points of GNU's runtime.
+        let path = loaded_library("libgomp").or_else(|| loaded_library("libiomp5"))?;
+        // SAFETY: the library is already part of this process, so no initialiser runs; the types
+        // are those of the OpenMP specification and of GNU's application binary interface.
+        unsafe {
+            let library = Library::open(Some(path), RTLD_NOW).ok()?;
+            let found = Self {
+                parallel: *library.get(b"GOMP_parallel").ok()?,
+                thread_number: *library.get(b"omp_get_thread_num").ok()?,
+                thread_count: *library.get(b"omp_get_num_threads").ok()?,
+            };
+            // The pointers stay valid for as long as the process lives.
+            std::mem::forget(library);
+            Some(found)
+        }
+    }
+}
+
+/// What the threads of one region share.
+struct Region<'a> {
+    openmp: &'a OpenMp,
+    parts: usize,
+    body: &'a (dyn Fn(usize) + Sync),
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Number of threads that [`for_each_part`] uses: libtorch's.
+pub(super) fn threads() -> usize {
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
+}
+
+/// Calls `body` with every number below `parts`, each on one of libtorch's threads. The same
+/// number lands on the same thread each time, so that a part stays in its core's cache.
+pub(super) fn for_each_part(parts: usize, body: &(dyn Fn(usize) + Sync)) {
+    let threads = threads().min(parts);
+    let Some(openmp) = OpenMp::get().filter(|_| threads > 1) else {
+        (0..parts).for_each(body);
+        return;
+    };
+    let region = Region {
+        openmp,
+        parts,
+        body,
+        panic: Mutex::new(None),
+    };
+    // SAFETY: `run_region` reads the region only inside this call, which returns after the last
+    // thread has left it.
+    unsafe {
+        (openmp.parallel)(
+            run_region,
+            (&raw const region).cast_mut().cast(),
+            u32::try_from(threads).unwrap_or(1),
+            0,
+        );
+    }
+    let panic = region
+        .panic
+        .into_inner()
+        .unwrap_or_else(|poison| poison.into_inner());
+    if let Some(panic) = panic {
+        resume_unwind(panic);
+    }
+}
+
+/// Gives each item, with its number, to one call of `body`; neighbours go to the same thread.
+pub(super) fn for_each_item<I: Send>(items: Vec<I>, body: &(dyn Fn(usize, I) + Sync)) {
+    let count = items.len();
+    let parts = threads().min(count);
+    let mut items = items.into_iter().enumerate();
+    let shares: Vec<Mutex<Vec<(usize, I)>>> = (0..parts)
+        .map(|part| {
+            let length = count * (part + 1) / parts - count * part / parts;
+            Mutex::new(items.by_ref().take(length).collect())
+        })
+        .collect();
+    for_each_part(parts, &|part| {
+        let share = shares[part]
+            .lock()
+            .map(|mut share| std::mem::take(&mut *share));
+        for (number, item) in share.into_iter().flatten() {
+            body(number, item);
+        }
+    });
+}
+
+/// Cuts `rows`, which are `row_length` elements long, into one band for each thread and calls
+/// `body` with the number of each band's first row and its elements.
+pub(super) fn for_each_band<T: Send>(
+    rows: &mut [T],
+    row_length: usize,
+    body: &(dyn Fn(usize, &mut [T]) + Sync),
+) {
+    let count = rows.len() / row_length;
+    let band = count.div_ceil(threads()).max(1);
+    let bands = rows.chunks_mut(band * row_length).collect();
+    for_each_item(bands, &|number, elements| body(number * band, elements));
+}
+
+extern "C" fn run_region(region: *mut c_void) {
+    // SAFETY: `for_each_part` passes a region that outlives this call; it is only shared, never
+    // changed. The queries are made from a thread of the region, as OpenMP asks.
+    let (region, first, step) = unsafe {
+        let region = &*region.cast::<Region>();
+        let openmp = region.openmp;
+        (region, (openmp.thread_number)(), (openmp.thread_count)())
+    };
+    let (first, step) = (first.max(0) as usize, step.max(1) as usize);
+    // No panic may cross the C frames of the OpenMP runtime.
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        (first..region.parts).step_by(step).for_each(region.body);
+    }));
+    if let Err(panic) = outcome
+        && let Ok(mut slot) = region.panic.lock()
+    {
+        *slot = Some(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn every_part_runs_once() {
+        for parts in [0, 1, 2, 3, 17] {
+            let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            for_each_part(parts, &|part| {
+                counts[part].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(
+                counts
+                    .iter()
+                    .all(|count| count.load(Ordering::Relaxed) == 1)
+            );
+        }
+    }
+
+    #[test]
+    fn items_and_bands_are_handed_out_once() {
+        for count in [0_usize, 1, 5, 1000] {
+            let sum = AtomicUsize::new(0);
+            for_each_item((0..count).collect(), &|number, item: usize| {
+                assert_eq!(number, item);
+                sum.fetch_add(item, Ordering::Relaxed);
+            });
+            assert_eq!(sum.into_inner(), (0..count).sum::<usize>());
+
+            let mut rows = vec![0; 3 * count];
+            for_each_band(&mut rows, 3, &|first, band| {
+                for (row, elements) in band.chunks_exact_mut(3).enumerate() {
+                    elements.fill(first + row);
+                }
+            });
+            assert!(
+                rows.into_iter()
+                    .enumerate()
+                    .all(|(index, row)| row == index / 3)
+            );
+        }
+    }
+
+    #[test]
+    fn libtorch_s_threads_are_used() {
+        if threads() < 2 {
+            return;
+        }
+        assert!(OpenMp::get().is_some());
+        let names = Mutex::new(std::collections::HashSet::new());
+        for_each_part(2, &|_| {
+            names.lock().unwrap().insert(std::thread::current().id());
+        });
+        assert_eq!(names.into_inner().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller() {
+        let panic = catch_unwind(|| {
+            for_each_part(4, &|part| {
+                if part == 3 {
+                    resume_unwind(Box::new(part));
+                }
+            });
+        });
+        assert_eq!(*panic.unwrap_err().downcast::<usize>().unwrap(), 3);
+    }
+}

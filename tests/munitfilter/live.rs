@@ -1,0 +1,184 @@
+//! The live contract: only the newest frame, a true latency, everything else as it came.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use crate::support::*;
+
+/// A live line with a sink like a video sink's, run for a while as a program would run it.
+struct LiveRun {
+    shown: Vec<gst::ClockTime>,
+    /// From a frame's capture until the sink shows it.
+    delays: Vec<Duration>,
+    dropped_by_sink: u64,
+    qos: Vec<(u64, u64)>,
+    latencies: usize,
+    pipeline_latency: gst::ClockTime,
+}
+
+fn run_live(line: &str, seconds: u64) -> LiveRun {
+    init();
+    let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let sink = pipeline.by_name("sink").unwrap();
+    let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
+    let log = seen.clone();
+    sink.set_property("signal-handoffs", true);
+    let clocked = pipeline.clone();
+    sink.connect("handoff", false, move |values| {
+        let buffer = values[1].get::<gst::Buffer>().unwrap();
+        let pts = buffer.pts().unwrap();
+        let running = clocked.current_running_time().unwrap_or_default();
+        let mut log = log.lock().unwrap();
+        log.0.push(pts);
+        log.1.push(Duration::from(running.saturating_sub(pts)));
+        None
+    });
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let (mut qos, mut latencies) = (Vec::new(), 0);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        let timeout = gst::ClockTime::try_from(left).unwrap();
+        let Some(message) = bus.timed_pop(timeout) else { break };
+        match message.view() {
+            gst::MessageView::Latency(_) => {
+                latencies += 1;
+                pipeline.recalculate_latency().unwrap();
+            }
+            gst::MessageView::Qos(message) if message.src().is_some_and(|source| source.name() == "filter") => {
+                let (processed, dropped) = message.stats();
+                assert_eq!(processed.format(), gst::Format::Buffers);
+                assert!(message.live() && message.timestamp().is_some());
+                qos.push((processed.value() as u64, dropped.value() as u64));
+            }
+            gst::MessageView::Error(error) => panic!("{error:?}"),
+            _ => {}
+        }
+    }
+    let pipeline_latency = pipeline.latency().unwrap_or_else(|| {
+        let mut query = gst::query::Latency::new();
+        assert!(pipeline.query(&mut query));
+        query.result().1
+    });
+    let stats = sink.property::<gst::Structure>("stats");
+    pipeline.set_state(gst::State::Null).unwrap();
+    let (shown, delays) = std::mem::take(&mut *seen.lock().unwrap());
+    LiveRun {
+        shown,
+        delays,
+        dropped_by_sink: stats.get("dropped").unwrap(),
+        qos,
+        latencies,
+        pipeline_latency,
+    }
+}
+
+fn live_line(work: u32, more: &str) -> String {
+    format!(
+        "videotestsrc is-live=true ! video/x-raw,format=RGB,width=16,height=16,framerate=30/1 \
+         ! munitfilter name=filter model={} device=cpu debug-work={work} {more} \
+         ! fakesink name=sink sync=true max-lateness=5000000 qos=true processing-deadline=20000000",
+        model_path().display()
+    )
+}
+
+#[test]
+fn a_slow_network_shows_all_that_it_can_and_the_newest() {
+    let run = run_live(&live_line(100, ""), 6);
+    // Ten frames a second at best, less the start; four fifths of what the work allows.
+    assert!(run.shown.len() >= 40, "{} frames shown", run.shown.len());
+    assert!(run.shown.is_sorted());
+    // Half of the frames at least gave way, and each drop was reported with running counts.
+    let (processed, dropped) = *run.qos.last().expect("QOS messages");
+    assert!(dropped >= processed, "{processed} processed, {dropped} dropped");
+    assert_eq!(dropped, run.qos.len() as u64);
+    assert!(run.qos.is_sorted());
+    // A frame waits for one other and is worked on: no more than a few frames' delay, and it
+    // does not grow.
+    let (early, late) = run.delays.split_at(run.delays.len() / 2);
+    let longest = |delays: &[Duration]| delays.iter().max().copied().unwrap();
+    assert!(longest(late) < Duration::from_millis(500), "{:?}", longest(late));
+    assert!(longest(late) <= longest(early) + Duration::from_millis(200));
+    assert!(run.pipeline_latency >= gst::ClockTime::from_mseconds(100));
+    assert!(run.latencies < 20, "{} latency messages", run.latencies);
+    assert!(run.dropped_by_sink <= run.shown.len() as u64 / 4, "{} late frames", run.dropped_by_sink);
+}
+
+#[test]
+fn a_fast_network_shows_every_frame() {
+    let run = run_live(&live_line(0, ""), 4);
+    assert!(run.shown.len() >= 90, "{} frames shown", run.shown.len());
+}
+
+#[test]
+fn frames_wait_where_the_pipeline_s_latency_is_long() {
+    // Another branch's latency makes the sink hold each frame for half a second.
+    let init_line = live_line(0, "").replace("sync=true", "sync=true ts-offset=0");
+    init();
+    let pipeline = gst::parse::launch(&init_line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_latency(gst::ClockTime::from_mseconds(500));
+    let sink = pipeline.by_name("sink").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    let rendered: u64 = sink.property::<gst::Structure>("stats").get("rendered").unwrap();
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert!(rendered >= 75, "{rendered} frames shown");
+}
+
+#[test]
+fn a_set_latency_is_reported() {
+    let run = run_live(&live_line(0, "latency=300"), 1);
+    assert!(run.pipeline_latency >= gst::ClockTime::from_mseconds(300));
+    assert!(run.pipeline_latency < gst::ClockTime::from_mseconds(400));
+}
+
+#[test]
+fn a_pause_in_mid_work_neither_loses_nor_hangs() {
+    init();
+    let pipeline = gst::parse::launch(&live_line(40, ""))
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let sink = pipeline.by_name("sink").unwrap();
+    let rendered = || -> u64 { sink.property::<gst::Structure>("stats").get("rendered").unwrap() };
+    for _ in 0..6 {
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let before = rendered();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while rendered() < before + 3 {
+            assert!(Instant::now() < deadline, "no frames after a pause");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        pipeline.set_state(gst::State::Paused).unwrap();
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn without_a_live_source_a_slow_sink_loses_nothing() {
+    init();
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers=25 ! video/x-raw,format=RGB,width=16,height=16,framerate=30/1 \
+         ! munitfilter name=filter model={} device=cpu debug-work=2 ! identity sleep-time=10000 \
+         ! appsink name=sink sync=false",
+        model_path().display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let times: Vec<_> = std::iter::from_fn(|| sink.try_pull_sample(PATIENCE))
+        .map(|sample| sample.buffer().unwrap().pts().unwrap())
+        .collect();
+    let expected: Vec<_> = (0..25u64)
+        .map(|index| gst::ClockTime::SECOND.mul_div_floor(index, 30).unwrap())
+        .collect();
+    assert_eq!(times, expected);
+    let bus = pipeline.bus().unwrap();
+    assert!(bus.pop_filtered(&[gst::MessageType::Qos]).is_none());
+    pipeline.set_state(gst::State::Null).unwrap();
+}

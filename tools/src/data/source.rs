@@ -1,0 +1,170 @@
+//! Where pictures come from: folders, list files, and the layout of the published data sets.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use walkdir::{DirEntry, WalkDir};
+
+use super::picture::{self, PictureError};
+use super::picture_set::Skipped;
+
+/// Files with these endings, in any case, are meant as pictures, whatever they contain.
+const EXTENSIONS: [&str; 16] = [
+    "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "ppm", "pgm", "pbm", "pnm", "gif", "tif",
+    "tiff", "heic", "avif",
+];
+
+/// How many first bytes tell the format of a picture.
+const SIGNATURE_BYTES: u64 = 32;
+
+/// Where the pictures of one domain come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// All pictures in a folder and in the folders below it. Hidden files and folders, whose names
+    /// begin with a dot, are passed over.
+    Folder(PathBuf),
+    /// The pictures that a text file names, one a line, relative to a folder.
+    List {
+        /// The folder that the names are relative to.
+        root: PathBuf,
+        /// The text file. Empty lines are passed over.
+        list: PathBuf,
+    },
+}
+
+impl Source {
+    /// The folder that the pictures lie in.
+    pub fn root(&self) -> &Path {
+        match self {
+            Self::Folder(root) | Self::List { root, .. } => root,
+        }
+    }
+
+    /// The paths of all files that are meant as pictures, and what could not be looked at.
+    ///
+    /// # Errors
+    /// A missing folder or list file, in a sentence that names it.
+    pub fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+        let root = self.root();
+        match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => bail!(
+                "{} is a file; give the folder that holds the pictures",
+                root.display()
+            ),
+            Err(error) => bail!(
+                "cannot open the folder {}: {error}; give a folder of pictures",
+                root.display()
+            ),
+        }
+        match self {
+            Self::Folder(root) => Ok(walk(root)),
+            Self::List { root, list } => {
+                let text = fs::read_to_string(list).with_context(|| {
+                    format!(
+                        "cannot read the list {}; it must be a text file with one picture name a line",
+                        list.display()
+                    )
+                })?;
+                let names = text.trim_start_matches('\u{feff}').lines();
+                let names = names.map(str::trim).filter(|name| !name.is_empty());
+                Ok((names.map(|name| root.join(name)).collect(), Vec::new()))
+            }
+        }
+    }
+}
+
+/// The folders of a published data set: `trainA`, `trainB`, `testA` and `testB` below one folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataLayout {
+    /// Pictures of domain a to train on.
+    pub train_a: Source,
+    /// Pictures of domain b to train on.
+    pub train_b: Source,
+    /// Pictures of domain a kept back for looking at, if there are any.
+    pub test_a: Option<Source>,
+    /// Pictures of domain b kept back for looking at, if there are any.
+    pub test_b: Option<Source>,
+}
+
+impl DataLayout {
+    /// The layout below `root`.
+    ///
+    /// # Errors
+    /// When `trainA` or `trainB` is missing.
+    pub fn from_root(root: &Path) -> Result<Self> {
+        let folder = |name| {
+            let folder = root.join(name);
+            folder.is_dir().then_some(Source::Folder(folder))
+        };
+        let (Some(train_a), Some(train_b)) = (folder("trainA"), folder("trainB")) else {
+            bail!(
+                "the data folder {} must hold the folders trainA and trainB, and may hold testA and testB",
+                root.display()
+            );
+        };
+        Ok(Self {
+            train_a,
+            train_b,
+            test_a: folder("testA"),
+            test_b: folder("testB"),
+        })
+    }
+}
+
+fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
+    let mut pictures = Vec::new();
+    let mut skipped = Vec::new();
+    // Links may lead to one folder by many ways; each is entered once.
+    let mut entered = HashSet::new();
+    let entries = WalkDir::new(root)
+        .follow_links(true)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| {
+            entry.depth() == 0
+                || (!is_hidden(entry)
+                    && (!entry.file_type().is_dir()
+                        || fs::canonicalize(entry.path()).is_ok_and(|path| entered.insert(path))))
+        });
+    for entry in entries {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => {
+                pictures.push(entry.into_path());
+            }
+            Ok(_) => {}
+            // A link to a folder above it: all that it leads to is found in its own place.
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_path_buf();
+                let reason = error
+                    .into_io_error()
+                    .map_or(PictureError::Missing, PictureError::from);
+                skipped.push(Skipped { path, reason });
+            }
+        }
+    }
+    (pictures, skipped)
+}
+
+fn is_hidden(entry: &DirEntry) -> bool {
+    entry.file_name().as_encoded_bytes().starts_with(b".")
+}
+
+/// By name, or else by content.
+fn is_picture(path: &Path) -> bool {
+    let named_as_picture = path
+        .extension()
+        .and_then(OsStr::to_str)
+        .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()));
+    named_as_picture || {
+        let mut first_bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(SIGNATURE_BYTES).read_to_end(&mut first_bytes))
+            .is_ok_and(|_| picture::looks_like_picture(&first_bytes))
+    }
+}

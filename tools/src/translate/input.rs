@@ -1,0 +1,151 @@
+//! What a person gives as input.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use safetensors::{Dtype, SafeTensors};
+use tch::{Kind, Tensor};
+
+use crate::data::Source;
+
+/// What there is to translate.
+#[derive(Debug)]
+pub enum Input {
+    /// One picture file.
+    Picture(PathBuf),
+    /// The pictures in a folder and the folders below it.
+    Folder {
+        /// The folder.
+        root: PathBuf,
+        /// Its pictures, whose paths begin with `root`.
+        pictures: Vec<PathBuf>,
+    },
+    /// Pictures [N, C, H, W] in [-1, 1].
+    Tensor(Tensor),
+}
+
+impl Input {
+    /// Looks at what `path` names: a picture file, a folder, or `FILE.safetensors#NAME`, where
+    /// `#NAME` may be left out if the file holds one tensor.
+    ///
+    /// # Errors
+    /// A sentence that names the path, if nothing is there or nothing that can be translated.
+    pub fn find(path: &Path) -> Result<Self> {
+        if let Some((file, name)) = tensor_address(path) {
+            return Ok(Self::Tensor(read_tensor(&file, name.as_deref())?));
+        }
+        let metadata = std::fs::metadata(path)
+            .with_context(|| format!("{}: cannot open the input", path.display()))?;
+        if !metadata.is_dir() {
+            return Ok(Self::Picture(path.to_owned()));
+        }
+        let (pictures, unreadable) = Source::Folder(path.to_owned()).candidates()?;
+        for skipped in unreadable {
+            eprintln!("skipped {}: {}", skipped.path.display(), skipped.reason);
+        }
+        ensure!(
+            !pictures.is_empty(),
+            "{}: no pictures in this folder; JPEG, PNG, WebP, BMP and PNM are read",
+            path.display()
+        );
+        Ok(Self::Folder {
+            root: path.to_owned(),
+            pictures,
+        })
+    }
+
+    /// Keeps results away from the originals.
+    ///
+    /// # Errors
+    /// A sentence, if writing to `output` would replace an input, or a folder's next run would
+    /// take results for inputs.
+    pub fn check_output(&self, output: &Path) -> Result<()> {
+        let same = |path: &Path| {
+            let output = output.canonicalize();
+            output.is_ok_and(|output| path.canonicalize().is_ok_and(|path| path == output))
+        };
+        match self {
+            Self::Picture(path) => ensure!(
+                !same(path),
+                "{}: this would replace the original; give OUT another name",
+                path.display()
+            ),
+            Self::Folder { root, .. } => {
+                ensure!(
+                    !output.is_file(),
+                    "{}: this is a file; pictures of a folder go into a folder",
+                    output.display()
+                );
+                ensure!(
+                    !output.ancestors().any(|ancestor| {
+                        let ancestor = match ancestor.as_os_str().is_empty() {
+                            true => Path::new("."),
+                            false => ancestor,
+                        };
+                        std::fs::canonicalize(ancestor).ok() == std::fs::canonicalize(root).ok()
+                    }),
+                    "{}: this lies inside the input folder, where the next run would take results \
+                     for inputs; give OUT a folder elsewhere",
+                    output.display()
+                );
+            }
+            Self::Tensor(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// `FILE.safetensors` and what follows its `#`.
+fn tensor_address(path: &Path) -> Option<(PathBuf, Option<String>)> {
+    let is_tensor_file = |path: &Path| path.extension().is_some_and(|end| end == "safetensors");
+    if is_tensor_file(path) {
+        return Some((path.to_owned(), None));
+    }
+    let (file, name) = path.to_str()?.rsplit_once('#')?;
+    is_tensor_file(Path::new(file)).then(|| (file.into(), Some(name.to_owned())))
+}
+
+fn read_tensor(path: &Path, name: Option<&str>) -> Result<Tensor> {
+    let shown = path.display();
+    let bytes = std::fs::read(path).with_context(|| format!("{shown}: cannot read"))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .with_context(|| format!("{shown}: not a sound safetensors file"))?;
+    let mut names = file.names();
+    names.sort_unstable();
+    let name = match (name, names.as_slice()) {
+        (Some(name), _) => name,
+        (None, [only]) => only,
+        (None, []) => bail!("{shown}: this file holds no tensor"),
+        (None, [first, ..]) => bail!(
+            "{shown}: this file holds {} tensors; say which, for example {shown}#{first}",
+            names.len()
+        ),
+    };
+    let view = file
+        .tensor(name)
+        .map_err(|_| anyhow::anyhow!("{shown}: this file has no tensor \"{name}\""))?;
+    let kind = match view.dtype() {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        other => bail!("{shown}: tensor \"{name}\" holds {other:?}; pictures are float tensors"),
+    };
+    ensure!(
+        view.shape().len() == 4 && view.shape().iter().all(|&side| side > 0),
+        "{shown}: tensor \"{name}\" has shape {:?}; pictures have the shape [N, C, H, W]",
+        view.shape()
+    );
+    let shape = view
+        .shape()
+        .iter()
+        .map(|&side| i64::try_from(side))
+        .collect::<Result<Vec<_>, _>>()?;
+    let tensor = Tensor::f_from_data_size(view.data(), &shape, kind)?.f_to_kind(Kind::Float)?;
+    let finite = bool::try_from(tensor.f_isfinite()?.f_all()?)?;
+    ensure!(
+        finite,
+        "{shown}: tensor \"{name}\" holds values that are not finite"
+    );
+    Ok(tensor)
+}

@@ -1,0 +1,67 @@
+//! How a person says which look is wanted.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use munit::{Direction, Family, Model, StyleCode};
+
+/// The look of a translation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StyleChoice {
+    /// The style code itself.
+    Code(Vec<f32>),
+    /// A named style of the model.
+    Name(String),
+    /// The style of a picture of the target domain.
+    Image(PathBuf),
+    /// A draw from the prior.
+    Seed(u64),
+}
+
+/// The style code for `choice`, or the model's mean style of the target domain, or zeros.
+/// `encode` takes a picture's style. UNIT has none; a choice is left out with a remark.
+pub(super) fn resolve(
+    choice: Option<&StyleChoice>,
+    model: &Model,
+    direction: Direction,
+    encode: impl FnOnce(&Path) -> Result<StyleCode>,
+) -> Result<StyleCode> {
+    let metadata = &model.metadata;
+    if metadata.architecture.family == Family::Unit {
+        if choice.is_some() {
+            eprintln!(
+                "munit-translate: this is a UNIT model, which has no style; the style given is left out"
+            );
+        }
+        return Ok(StyleCode::default());
+    }
+    let style_dim = metadata.architecture.style_dim() as usize;
+    let target = direction.target();
+    match choice {
+        Some(StyleChoice::Code(values)) => Ok(StyleCode::new(values.clone(), style_dim)?),
+        Some(StyleChoice::Image(path)) => encode(path),
+        Some(StyleChoice::Seed(seed)) => Ok(StyleCode::sample(*seed, style_dim)),
+        Some(StyleChoice::Name(name)) => match metadata.styles.get(name) {
+            Some(style) if style.domain == target => {
+                Ok(StyleCode::new(style.code.clone(), style_dim)?)
+            }
+            _ => {
+                let names = metadata.styles.iter();
+                let names = names.filter(|(_, style)| style.domain == target);
+                let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+                if names.is_empty() {
+                    bail!("this model has no named styles for {}", direction.name());
+                }
+                bail!(
+                    "this model has no style \"{name}\" for {}; it has {}",
+                    direction.name(),
+                    names.join(", ")
+                )
+            }
+        },
+        None => match metadata.mean_styles.get(&target) {
+            Some(mean) => Ok(StyleCode::new(mean.clone(), style_dim)?),
+            None => Ok(StyleCode::zeros(style_dim)),
+        },
+    }
+}
