@@ -1,6 +1,10 @@
-//! Makes pictures to train on: line drawings and illustrations from photographs, halves of a set.
+//! Makes pictures to train on: line drawings and illustrations from photographs, halves of a set,
+//! frames of a video.
 
-use std::path::PathBuf;
+#[cfg(feature = "video")]
+mod frames;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -26,7 +30,10 @@ Examples:
     munit-prepare illustrate photos prints --size 200 --seed 7
 
   Keep 5 % of a set for testing:
-    munit-prepare split prints trainB testB --share 95";
+    munit-prepare split prints trainB testB --share 95
+
+  Two frames of each second of a video:
+    munit-prepare frames clip.mp4 photos --fps 2";
 
 #[derive(Subcommand)]
 enum Command {
@@ -68,6 +75,36 @@ enum Command {
         #[arg(long, value_enum, default_value_t = FormatName::Png)]
         format: FormatName,
     },
+    /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
+    Frames(FrameArguments),
+}
+
+#[derive(Args)]
+#[cfg_attr(
+    not(feature = "video"),
+    expect(dead_code, reason = "parsed for the help text only")
+)]
+struct FrameArguments {
+    /// Video file in any format that GStreamer decodes
+    video: PathBuf,
+    /// Folder for the pictures
+    output: PathBuf,
+    /// Take the first of every N frames
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "fps",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Take F frames for each second of the video
+    #[arg(long, value_name = "F", value_parser = frame_rate)]
+    fps: Option<f64>,
+    /// Stop after N pictures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max: Option<u64>,
+    /// Scale the shorter side to this many pixels
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Format of the pictures
+    #[arg(long, value_enum, default_value_t = FormatName::Jpg)]
+    format: FormatName,
 }
 
 #[derive(Args)]
@@ -164,9 +201,7 @@ fn run(command: Command) -> Result<()> {
                 &set.output,
                 set.format.into(),
                 set.size,
-                |source, picture| {
-                    illustrate(&picture, &PrintStyle::from_seed(source.hash(seed)))
-                },
+                |source, picture| illustrate(&picture, &PrintStyle::from_seed(source.hash(seed))),
             )?;
             report(&outcome, &set.output);
         }
@@ -198,11 +233,42 @@ fn run(command: Command) -> Result<()> {
                 report(&outcome, &output);
             }
         }
+        Command::Frames(arguments) => cut_frames(&arguments)?,
     }
     Ok(())
 }
 
-fn report(outcome: &Outcome, output: &std::path::Path) {
+#[cfg(feature = "video")]
+fn cut_frames(arguments: &FrameArguments) -> Result<()> {
+    let options = frames::FrameOptions {
+        rate: match arguments.fps {
+            Some(rate) => frames::Rate::PerSecond(rate),
+            None => frames::Rate::Every(arguments.every),
+        },
+        most: arguments.max,
+        size: arguments.size,
+        format: arguments.format.into(),
+    };
+    let (written, problem) = frames::cut(&arguments.video, &arguments.output, &options)?;
+    if let Some(problem) = problem {
+        eprintln!("munit-prepare: stopped early: {problem:#}");
+    }
+    println!(
+        "{written} pictures written to {}",
+        arguments.output.display()
+    );
+    Ok(())
+}
+
+#[cfg(not(feature = "video"))]
+fn cut_frames(_: &FrameArguments) -> Result<()> {
+    bail!(
+        "this program was built without video; build it with the feature \"video\" \
+         (cargo build -p munit-tools --features video), which needs GStreamer"
+    )
+}
+
+fn report(outcome: &Outcome, output: &Path) {
     for (path, problem) in &outcome.skipped {
         eprintln!("munit-prepare: skipped {}: {problem}", path.display());
     }
@@ -219,6 +285,13 @@ fn share(text: &str) -> Result<f32, String> {
 
 fn percentage(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 100.0)
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "a number above 0 is expected".to_owned())
 }
 
 fn number_between(text: &str, least: f32, most: f32) -> Result<f32, String> {

@@ -274,8 +274,7 @@ impl Tracer {
         }
         let mut positions: Vec<Point> = points.iter().map(|p| p.position).collect();
         let (first, last) = (*positions.first()?, *positions.last()?);
-        let closed = run > 12.0 * self.unit
-            && length(difference(first, last)) < 4.0 * self.unit;
+        let closed = run > 12.0 * self.unit && length(difference(first, last)) < 4.0 * self.unit;
         if !closed {
             if let Some(joint) = self.joint(&positions) {
                 positions.push(joint);
@@ -349,10 +348,7 @@ fn ridge_point(gradient: &Gradient, x: usize, y: usize) -> Option<EdgePoint> {
     let curvature = before - 2.0 * here + after;
     let offset = (0.5 * (before - after) / curvature.min(-1e-9)).clamp(-0.5, 0.5);
     Some(EdgePoint {
-        position: [
-            x as f32 + offset * normal[0],
-            y as f32 + offset * normal[1],
-        ],
+        position: [x as f32 + offset * normal[0], y as f32 + offset * normal[1]],
         tangent: [-normal[1], normal[0]],
         strength: here,
     })

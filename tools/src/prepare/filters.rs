@@ -95,6 +95,14 @@ impl Plane {
         )
     }
 
+    /// The plane with `margin` more pixels on each side that repeat its border.
+    fn padded(&self, margin: usize) -> Self {
+        let offset = margin as isize;
+        Self::from_fn(self.width + 2 * margin, self.height + 2 * margin, |x, y| {
+            self.clamped(x as isize - offset, y as isize - offset)
+        })
+    }
+
     /// The plane with `value` applied to each of its values.
     pub fn map(&self, value: impl Fn(f32) -> f32) -> Self {
         Self {
@@ -156,12 +164,15 @@ impl Plane {
         let radius = (2.0 * sigma_space).ceil() as isize;
         let step = (radius as f32 / 8.0).ceil().max(1.0) as isize;
         let count = radius / step;
+        // A margin of border values lets the inner loop address its taps by one fixed offset each.
+        let margin = (count * step) as usize;
+        let padded = self.padded(margin);
         let mut taps = Vec::new();
-        for dy in -count..=count {
-            for dx in -count..=count {
-                let (dx, dy) = (dx * step, dy * step);
+        for row in -count..=count {
+            for column in -count..=count {
+                let (dx, dy) = (column * step, row * step);
                 let distance = (dx * dx + dy * dy) as f32 / (2.0 * sigma_space * sigma_space);
-                taps.push((dx, dy, (-distance).exp()));
+                taps.push((dy * padded.width as isize + dx, (-distance).exp()));
             }
         }
         // Differences beyond three deviations weigh nothing; within, a table replaces `exp`.
@@ -173,10 +184,11 @@ impl Plane {
             *weight = (-difference * difference / 2.0).exp();
         }
         Self::from_fn(self.width, self.height, |x, y| {
-            let centre = self.at(x, y);
+            let here = (y + margin) * padded.width + x + margin;
+            let centre = padded.values[here];
             let (mut sum, mut weights) = (0.0, 0.0);
-            for &(dx, dy, near) in &taps {
-                let value = self.clamped(x as isize + dx, y as isize + dy);
+            for &(offset, near) in &taps {
+                let value = padded.values[here.wrapping_add_signed(offset)];
                 let difference = ((value - centre).abs() * per_difference) as usize;
                 let weight = near * range[difference.min(STEPS)];
                 sum += weight * value;
