@@ -78,7 +78,7 @@ pub fn cut(
             continue;
         }
         let picture = match options.size {
-            Some(side) => resized(&picture, side)?,
+            Some(side) => resized(picture, side)?,
             None => picture,
         };
         written += 1;
