@@ -1,7 +1,6 @@
 //! What the programs share: data, losses, optimiser, trainer and reports.
 
 pub mod adam;
-pub mod atomic_file;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

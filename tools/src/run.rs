@@ -245,8 +245,7 @@ pub fn run(
     if trainer.iteration < config.max_iter {
         return Ok(Outcome::Stopped(newest));
     }
-    let model = export::model(&trainer, &export::style_pictures(&config, &layout)?)?;
-    model.write(&folder.model(), Kind::Float)?;
+    export::model(&trainer, &layout)?.write(&folder.model(), Kind::Float)?;
     Ok(Outcome::Finished(folder.model()))
 }
 
@@ -406,7 +405,7 @@ fn save_checkpoint(trainer: &Trainer, pictures: [u32; 2], folder: &RunFolder) ->
     Ok(())
 }
 
-fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
+pub(crate) fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
     if config.vgg_w == 0.0 {
         return Ok(None);
     }

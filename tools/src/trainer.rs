@@ -426,5 +426,7 @@ fn backward(terms: &Terms) -> Result<()> {
 /// The same pictures with the channels of a pixel side by side in memory, the layout in which
 /// convolutions, norms and paddings are fastest; every layer keeps it.
 fn channels_last(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+    Ok(x.f_permute([0, 2, 3, 1])?
+        .f_contiguous()?
+        .f_permute([0, 3, 1, 2])?)
 }

@@ -1,8 +1,10 @@
 //! The layers of a generator, with weights packed for one device and number format.
 
+use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::{Border, continued};
+use super::kernels::{self, Finish};
 use super::weights::Weights;
 use crate::Result;
 use crate::config::{Activation, Padding};
@@ -172,7 +174,16 @@ impl Block {
     /// surrounded by.
     pub(super) fn forward(&self, map: &Map, residual: Option<&Map>, border: Border) -> Result<Map> {
         let output = self.convolution.forward(&map.tensor)?;
-        finish(output, &self.norm, self.nonlinearity, residual, border)
+        finish(
+            output,
+            &Finish {
+                norm: &self.norm,
+                nonlinearity: self.nonlinearity,
+                residual,
+                phases: false,
+                border,
+            },
+        )
     }
 }
 
@@ -251,8 +262,16 @@ impl Upsample {
         if let Some(edges) = &self.edges {
             self.correct_edges(&output, &map.interior()?, edges)?;
         }
-        let output = shuffle(&output)?;
-        finish(output, &self.norm, self.nonlinearity, None, border)
+        finish(
+            output,
+            &Finish {
+                norm: &self.norm,
+                nonlinearity: self.nonlinearity,
+                residual: None,
+                phases: true,
+                border,
+            },
+        )
     }
 
     /// Adds to the outermost ring what the reflected enlarged map differs in from the enlarged
@@ -353,26 +372,33 @@ fn shuffle(output: &Tensor) -> Result<Tensor> {
 }
 
 /// Norm, activation, sum with a residual, border.
-fn finish(
-    output: Tensor,
-    norm: &Normalisation,
-    nonlinearity: Nonlinearity,
-    residual: Option<&Map>,
-    border: Border,
-) -> Result<Map> {
-    let normalised = match norm {
+fn finish(output: Tensor, finish: &Finish) -> Result<Map> {
+    match (output.device(), output.kind()) {
+        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(&output, finish),
+        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(&output, finish),
+        _ => finish_with_libtorch(output, finish),
+    }
+}
+
+fn finish_with_libtorch(output: Tensor, finish: &Finish) -> Result<Map> {
+    let output = if finish.phases {
+        shuffle(&output)?
+    } else {
+        output
+    };
+    let normalised = match finish.norm {
         Normalisation::None => output,
         Normalisation::Instance => instance_norm(&output, None)?,
         Normalisation::Adaptive { scale, shift } => instance_norm(&output, Some((scale, shift)))?,
         Normalisation::Layer { scale, shift } => layer_norm(&output, scale, shift)?,
     };
-    let mut sum = nonlinearity.apply(normalised)?;
-    if let Some(residual) = residual {
+    let mut sum = finish.nonlinearity.apply(normalised)?;
+    if let Some(residual) = finish.residual {
         sum = sum.f_add_(&residual.interior()?)?;
     }
     Ok(Map {
-        tensor: border.surround(&sum)?,
-        border: border.width as i64,
+        tensor: finish.border.surround(&sum)?,
+        border: finish.border.width as i64,
     })
 }
 

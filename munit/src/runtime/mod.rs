@@ -7,8 +7,10 @@ pub mod translator;
 mod border;
 mod element;
 mod generator;
+mod kernels;
 mod layers;
 mod parallel;
+mod simd;
 mod weights;
 
 pub use device::{DeviceChoice, Precision};

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 use safetensors::{Dtype, tensor::TensorView};
@@ -62,8 +62,8 @@ impl RawOutput {
     }
 }
 
-/// The format that a file name asks for.
-fn format(path: &Path) -> Option<ImageFormat> {
+/// The format that a file name asks for, if it is one that is written.
+fn named_format(path: &Path) -> Option<ImageFormat> {
     let extension = path
         .extension()
         .and_then(OsStr::to_str)?
@@ -80,12 +80,25 @@ fn format(path: &Path) -> Option<ImageFormat> {
 
 /// `path`, or `path` with `.png` behind it if its name asks for a format that is not written.
 pub fn writable_name(path: PathBuf) -> PathBuf {
-    if format(&path).is_some() {
+    if named_format(&path).is_some() {
         return path;
     }
     let mut name = path.into_os_string();
     name.push(".png");
     name.into()
+}
+
+/// The format that a file name asks for.
+///
+/// # Errors
+/// A sentence that names the file, if it asks for another format than those written here.
+pub fn format(path: &Path) -> Result<ImageFormat> {
+    named_format(path).with_context(|| {
+        format!(
+            "{}: cannot tell the format from this name; end it in .png, .jpg, .webp, .bmp or .ppm",
+            path.display()
+        )
+    })
 }
 
 /// Writes a picture in the format that its name asks for, and the folder it lies in if that is
@@ -94,12 +107,7 @@ pub fn writable_name(path: PathBuf) -> PathBuf {
 /// # Errors
 /// A sentence that names the file, if it cannot be written or its name asks for another format.
 pub fn save_picture(path: &Path, picture: &RgbImage) -> Result<()> {
-    let Some(format) = format(path) else {
-        bail!(
-            "{}: cannot tell the format from this name; end it in .png, .jpg, .webp, .bmp or .ppm",
-            path.display()
-        );
-    };
+    let format = format(path)?;
     let mut bytes = Cursor::new(Vec::new());
     match format {
         ImageFormat::Jpeg => {

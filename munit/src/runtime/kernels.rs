@@ -1,0 +1,406 @@
+//! What happens to a convolution's output on the CPU, in two passes over memory: one gathers
+//! the moments of every channel, the other normalises, activates, adds the residual, sorts the
+//! phases of an enlargement into place and writes the border that the next convolution needs.
+
+use std::ops::Range;
+
+use tch::{Device, Tensor};
+
+use super::border::{Border, continued};
+use super::element::{Element, channels_last, elements, elements_mut};
+use super::layers::{EPSILON, Map, Nonlinearity, Normalisation};
+use super::parallel;
+use super::simd::vectorised;
+use crate::Result;
+
+/// Everything between one convolution and the next.
+pub(super) struct Finish<'a> {
+    pub(super) norm: &'a Normalisation,
+    pub(super) nonlinearity: Nonlinearity,
+    /// Added after the activation.
+    pub(super) residual: Option<&'a Map>,
+    /// Whether the output's channels are the four phases of a map of twice its sides.
+    pub(super) phases: bool,
+    /// What the result is surrounded by.
+    pub(super) border: Border,
+}
+
+/// Finishes a channels-last output `[1, C, H, W]` on the CPU.
+pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map> {
+    let size = output.size();
+    let (height, width) = (size[2] as usize, size[3] as usize);
+    let source_channels = size[1] as usize;
+    let values = elements::<T>(output)?;
+    // A row of the result takes `block` neighbouring channels of each pixel of a source row:
+    // all of them, or both phases of one of its two rows.
+    let (enlargement, block) = if finish.phases {
+        (2, source_channels / 2)
+    } else {
+        (1, source_channels)
+    };
+    let channels = block / enlargement;
+    let (scale, shift) = affine(values, source_channels, channels, finish.norm)?;
+    let (scale, shift) = (scale.repeat(enlargement), shift.repeat(enlargement));
+
+    let (tall, wide) = (enlargement * height, enlargement * width);
+    let &Finish {
+        nonlinearity, border, ..
+    } = finish;
+    let edge = border.width;
+    let residual = finish
+        .residual
+        .map(|residual| Ok::<_, crate::Error>((elements::<T>(&residual.tensor)?, residual.border)))
+        .transpose()?;
+    let mut result = channels_last(
+        channels as i64,
+        (tall + 2 * edge) as i64,
+        (wide + 2 * edge) as i64,
+        T::KIND,
+        Device::Cpu,
+    )?;
+    let row_length = (wide + 2 * edge) * channels;
+    parallel::for_each_band(
+        elements_mut::<T>(&mut result)?,
+        row_length,
+        &|first, band| {
+            for (number, row) in band.chunks_exact_mut(row_length).enumerate() {
+                let index = (first + number) as isize - edge as isize;
+                let Some(y) = continued(index, tall, border.padding) else {
+                    row.fill(T::from_f32(0.0));
+                    continue;
+                };
+                let start = y / enlargement * width * source_channels + y % enlargement * block;
+                let end = (y / enlargement + 1) * width * source_channels;
+                let residual = residual.map(|(values, border)| {
+                    let border = border as usize;
+                    let start = ((y + border) * (wide + 2 * border) + border) * channels;
+                    &values[start..start + wide * channels]
+                });
+                let interior = edge * channels..(edge + wide) * channels;
+                apply(
+                    &values[start..end],
+                    source_channels,
+                    (&scale, &shift),
+                    nonlinearity,
+                    residual,
+                    &mut row[interior],
+                );
+                continue_row(row, channels, border);
+            }
+        },
+    );
+    Ok(Map {
+        tensor: result,
+        border: edge as i64,
+    })
+}
+
+/// Fills both ends of a row whose interior is there.
+fn continue_row<T: Element>(row: &mut [T], channels: usize, border: Border) {
+    let edge = border.width;
+    let wide = row.len() / channels - 2 * edge;
+    for x in (0..edge).chain(edge + wide..2 * edge + wide) {
+        let pixel = x * channels..(x + 1) * channels;
+        match continued(x as isize - edge as isize, wide, border.padding) {
+            Some(source) => {
+                let source = (edge + source) * channels;
+                row.copy_within(source..source + channels, pixel.start);
+            }
+            None => row[pixel].fill(T::from_f32(0.0)),
+        }
+    }
+}
+
+/// The norm as one multiplication and addition for each of `channels` channels.
+fn affine<T: Element>(
+    values: &[T],
+    source_channels: usize,
+    channels: usize,
+    norm: &Normalisation,
+) -> Result<(Vec<f32>, Vec<f32>)> {
+    let vector = |tensor: &Tensor| Ok::<Vec<f32>, crate::Error>(Vec::try_from(tensor)?);
+    Ok(match norm {
+        Normalisation::None => (vec![1.0; channels], vec![0.0; channels]),
+        Normalisation::Instance => standardise(values, channels).unzip(),
+        Normalisation::Adaptive { scale, shift } => standardise(values, channels)
+            .zip(vector(scale)?)
+            .zip(vector(shift)?)
+            .map(|(((inner_scale, inner_shift), scale), shift)| {
+                (inner_scale * scale, inner_shift * scale + shift)
+            })
+            .unzip(),
+        Normalisation::Layer { scale, shift } => {
+            let moments = moments(values, source_channels);
+            let count = values.len() as f64;
+            let mean =
+                moments.iter().map(|moments| moments.mean).sum::<f64>() / moments.len() as f64;
+            // The variance between channels adds to that within them.
+            let square = |moments: &Moments| moments.variance + (moments.mean - mean).powi(2);
+            let variance = moments.iter().map(square).sum::<f64>() / moments.len() as f64;
+            let deviation = (variance * count / (count - 1.0)).sqrt() + EPSILON;
+            let vectors = vector(scale)?.into_iter().zip(vector(shift)?);
+            vectors
+                .map(|(scale, shift)| {
+                    let scale = f64::from(scale) / deviation;
+                    (scale as f32, (f64::from(shift) - scale * mean) as f32)
+                })
+                .unzip()
+        }
+    })
+}
+
+/// Instance norm's scale and shift of each channel.
+fn standardise<T: Element>(values: &[T], channels: usize) -> impl Iterator<Item = (f32, f32)> {
+    moments(values, channels).into_iter().map(|moments| {
+        let scale = 1.0 / (moments.variance + EPSILON).sqrt();
+        (scale as f32, (-scale * moments.mean) as f32)
+    })
+}
+
+/// Mean and biased variance of one channel.
+#[derive(Clone, Copy)]
+struct Moments {
+    mean: f64,
+    variance: f64,
+}
+
+/// Pixels whose sums are gathered in single precision before they go into double.
+const SUM_LENGTH: usize = 64;
+
+fn moments<T: Element>(values: &[T], channels: usize) -> Vec<Moments> {
+    let pixels = values.len() / channels;
+    // Sums of differences from one pixel do not cancel when the mean is far from zero.
+    let pivot: Vec<f32> = values[..channels]
+        .iter()
+        .map(|value| value.to_f32())
+        .collect();
+    let parts = parallel::threads();
+    let range = |part| pixels * part / parts..pixels * (part + 1) / parts;
+    let mut sums: Vec<(Range<usize>, Vec<[f64; 2]>)> = (0..parts)
+        .map(|part| (range(part), vec![[0.0; 2]; channels]))
+        .collect();
+    parallel::for_each_item(sums.iter_mut().collect(), &|_, (range, sums)| {
+        let mut sum = vec![0.0; channels];
+        let mut squares = vec![0.0; channels];
+        let own = &values[range.start * channels..range.end * channels];
+        for pixels in own.chunks(SUM_LENGTH * channels) {
+            sum.fill(0.0);
+            squares.fill(0.0);
+            gather(pixels, &pivot, &mut sum, &mut squares);
+            for (total, (sum, square)) in sums.iter_mut().zip(sum.iter().zip(&squares)) {
+                total[0] += f64::from(*sum);
+                total[1] += f64::from(*square);
+            }
+        }
+    });
+    let count = pixels as f64;
+    (0..channels)
+        .map(|channel| {
+            let total = |which: usize| {
+                sums.iter()
+                    .map(|(_, sums)| sums[channel][which])
+                    .sum::<f64>()
+            };
+            let mean = total(0) / count;
+            Moments {
+                mean: f64::from(pivot[channel]) + mean,
+                variance: (total(1) / count - mean * mean).max(0.0),
+            }
+        })
+        .collect()
+}
+
+/// Adds a block of `N` channels of every pixel to the sums, which stay in registers.
+#[inline(always)]
+fn gather_block<T: Element, const N: usize>(
+    values: &[T],
+    pivot: &[f32],
+    sum: &mut [f32],
+    squares: &mut [f32],
+    start: usize,
+) {
+    let channels = pivot.len();
+    let mut block_pivot = [0.0; N];
+    block_pivot.copy_from_slice(&pivot[start..start + N]);
+    let (mut block_sum, mut block_squares) = ([0.0; N], [0.0; N]);
+    for pixel in values.chunks_exact(channels) {
+        let pixel = &pixel[start..start + N];
+        for lane in 0..N {
+            let difference = pixel[lane].to_f32() - block_pivot[lane];
+            block_sum[lane] += difference;
+            block_squares[lane] += difference * difference;
+        }
+    }
+    sum[start..start + N].copy_from_slice(&block_sum);
+    squares[start..start + N].copy_from_slice(&block_squares);
+}
+
+vectorised! {
+    /// Sums and squared sums over pixels of each channel's difference from a pivot.
+    fn gather<T: Element>(values: &[T], pivot: &[f32], sum: &mut [f32], squares: &mut [f32]) {
+        let channels = pivot.len();
+        let mut start = 0;
+        while channels - start >= 64 {
+            gather_block::<T, 64>(values, pivot, sum, squares, start);
+            start += 64;
+        }
+        while channels - start >= 16 {
+            gather_block::<T, 16>(values, pivot, sum, squares, start);
+            start += 16;
+        }
+        while start < channels {
+            gather_block::<T, 1>(values, pivot, sum, squares, start);
+            start += 1;
+        }
+    }
+
+    /// Scales, shifts and activates the first channels of every `step`, and adds the residual.
+    fn apply<T: Element>(
+        source: &[T],
+        step: usize,
+        affine: (&[f32], &[f32]),
+        nonlinearity: Nonlinearity,
+        residual: Option<&[T]>,
+        result: &mut [T],
+    ) {
+        match nonlinearity {
+            Nonlinearity::None => apply_with(source, step, affine, |value| value, residual, result),
+            Nonlinearity::Relu => {
+                apply_with(source, step, affine, |value| value.max(0.0), residual, result);
+            }
+            Nonlinearity::Leaky(slope) => {
+                let leaky = |value| if value < 0.0 { value * slope } else { value };
+                apply_with(source, step, affine, leaky, residual, result);
+            }
+            Nonlinearity::Selu => apply_with(source, step, affine, selu, residual, result),
+            Nonlinearity::Tanh => apply_with(source, step, affine, tanh, residual, result),
+        }
+    }
+}
+
+#[inline(always)]
+fn apply_with<T: Element>(
+    source: &[T],
+    step: usize,
+    (scale, shift): (&[f32], &[f32]),
+    activate: impl Fn(f32) -> f32,
+    residual: Option<&[T]>,
+    result: &mut [T],
+) {
+    let block = scale.len();
+    let shift = &shift[..block];
+    let pixels = source.chunks(step).zip(result.chunks_exact_mut(block));
+    match residual {
+        None => {
+            for (source, result) in pixels {
+                let source = &source[..block];
+                for channel in 0..block {
+                    let value = source[channel].to_f32() * scale[channel] + shift[channel];
+                    result[channel] = T::from_f32(activate(value));
+                }
+            }
+        }
+        Some(residual) => {
+            for ((source, result), residual) in pixels.zip(residual.chunks_exact(block)) {
+                let source = &source[..block];
+                for channel in 0..block {
+                    let value = source[channel].to_f32() * scale[channel] + shift[channel];
+                    let sum = activate(value) + residual[channel].to_f32();
+                    result[channel] = T::from_f32(sum);
+                }
+            }
+        }
+    }
+}
+
+/// e^x for x ≤ 0 to a few units in the last place, in arithmetic that vectorises:
+/// x = n·ln 2 + r with |r| ≤ ½ ln 2, and e^r by its Taylor series.
+#[inline(always)]
+fn exp_of_negative(x: f32) -> f32 {
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.max(-87.0);
+    // Adding and taking away 1.5·2²³ rounds to an integer.
+    const ROUND: f32 = 12_582_912.0;
+    let n = x * std::f32::consts::LOG2_E + ROUND - ROUND;
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let series = 1.0 / 5040.0;
+    let series = series * r + 1.0 / 720.0;
+    let series = series * r + 1.0 / 120.0;
+    let series = series * r + 1.0 / 24.0;
+    let series = series * r + 1.0 / 6.0;
+    let series = series * r + 0.5;
+    let series = series * r + 1.0;
+    let series = series * r + 1.0;
+    // SAFETY: n lies between −126 and 0.
+    let exponent = unsafe { n.to_int_unchecked::<i32>() };
+    series * f32::from_bits(((exponent + 127) as u32) << 23)
+}
+
+/// tanh x = ±(1 − e^(−2|x|)) / (1 + e^(−2|x|)).
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    let power = exp_of_negative(-2.0 * x.abs());
+    ((1.0 - power) / (1.0 + power)).copysign(x)
+}
+
+#[inline(always)]
+fn selu(x: f32) -> f32 {
+    const ALPHA: f32 = 1.673_263_2;
+    const SCALE: f32 = 1.050_701;
+    let negative = ALPHA * (exp_of_negative(x.min(0.0)) - 1.0);
+    SCALE * (x.max(0.0) + negative)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_as_good_as_single_precision() {
+        for step in -40_000..=40_000 {
+            let x = step as f32 / 1000.0;
+            let exact = f64::from(x);
+            assert!((f64::from(tanh(x)) - exact.tanh()).abs() < 2e-7, "tanh {x}");
+            let expected = 1.050_700_987_355_480_5
+                * if x > 0.0 {
+                    exact
+                } else {
+                    1.673_263_242_354_377_2 * exact.exp_m1()
+                };
+            assert!(
+                (f64::from(selu(x)) - expected).abs() < 4e-7 * (1.0 + expected.abs()),
+                "selu {x}"
+            );
+        }
+        assert_eq!(tanh(f32::INFINITY), 1.0);
+        assert_eq!(tanh(f32::MIN), -1.0);
+        assert_eq!(exp_of_negative(-1e30), exp_of_negative(-87.0));
+    }
+
+    #[test]
+    fn moments_survive_a_mean_far_from_zero() {
+        for channels in [1, 3, 16, 83] {
+            let values: Vec<f32> = (0..500 * channels)
+                .map(|index| 1000.0 + ((index * 37) % 101) as f32 / 100.0)
+                .collect();
+            for (channel, moments) in moments(&values, channels).into_iter().enumerate() {
+                let own = || {
+                    values
+                        .iter()
+                        .skip(channel)
+                        .step_by(channels)
+                        .map(|&v| f64::from(v))
+                };
+                let mean = own().sum::<f64>() / 500.0;
+                let variance = own().map(|value| (value - mean).powi(2)).sum::<f64>() / 500.0;
+                assert!(
+                    (moments.mean - mean).abs() < 1e-5,
+                    "{} {mean}",
+                    moments.mean
+                );
+                assert!((moments.variance - variance).abs() < 1e-5 * variance);
+            }
+        }
+    }
+}
