@@ -93,6 +93,7 @@ fn evenly_spaced_frames(video: &Path) -> Result<Vec<RgbImage>> {
 fn every_few_frames(pipeline: &gst::Pipeline, sink: &AppSink) -> Result<Vec<RgbImage>> {
     if pipeline.set_state(gst::State::Playing).is_err() {
         fail_as(pipeline)?;
+        bail!("cannot be played");
     }
     let mut kept = Vec::new();
     let mut distance = 1;
