@@ -38,11 +38,16 @@ fn main() -> Result<()> {
     let direction = Direction::A2b;
     let mut translator = Translator::new(&model, direction, DeviceChoice::Auto, Precision::Auto)?;
 
+    let options = TranslateOptions {
+        inference_size: model.metadata.recommended_size,
+        ..TranslateOptions::default()
+    };
+
     let mut rows = vec![frames.clone()];
     for style in styles(&model, direction, translator.style_dim())? {
         let row = frames
             .iter()
-            .map(|frame| translate(&mut translator, frame, &style));
+            .map(|frame| translate(&mut translator, frame, &style, &options));
         rows.push(row.collect::<Result<_>>()?);
     }
     draw_sheet(&rows)
@@ -153,7 +158,12 @@ fn picture(sample: &gst::Sample) -> Result<RgbImage> {
     ))
 }
 
-fn translate(translator: &mut Translator, frame: &RgbImage, style: &StyleCode) -> Result<RgbImage> {
+fn translate(
+    translator: &mut Translator,
+    frame: &RgbImage,
+    style: &StyleCode,
+    options: &TranslateOptions,
+) -> Result<RgbImage> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
     let mut translated = RgbImage::new(frame.width(), frame.height());
     let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(frame, 3 * width)])?;
@@ -163,7 +173,7 @@ fn translate(translator: &mut Translator, frame: &RgbImage, style: &StyleCode) -
         height,
         vec![(&mut translated, 3 * width)],
     )?;
-    translator.translate(&input, &mut output, style, &TranslateOptions::default())?;
+    translator.translate(&input, &mut output, style, options)?;
     Ok(translated)
 }
 
