@@ -28,7 +28,7 @@ const SECONDS_EACH: f32 = 2.5;
 /// How long the change takes.
 const SECONDS_CHANGE: f32 = 0.6;
 /// Share of the picture's width that the 1000 units of the drawing plane take.
-const FILL: f32 = 0.92;
+const FILL: f32 = 0.86;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
