@@ -25,8 +25,8 @@ use super::style_choice;
 struct Stream {
     segment: gst::FormattedSegment<gst::ClockTime>,
     info: Option<VideoInfo>,
-    /// The least latency up to and with this element, as last reported.
-    latency: Duration,
+    /// How old live frames are at least when they come.
+    upstream_latency: Duration,
 }
 
 impl Stream {
@@ -426,10 +426,11 @@ impl MunitFilter {
         match event.view() {
             gst::EventView::Latency(latency) => {
                 let stream = lock(&self.stream);
-                let spare = Duration::from(latency.latency()).saturating_sub(stream.latency);
+                let stay =
+                    Duration::from(latency.latency()).saturating_sub(stream.upstream_latency);
                 let interval = stream.frame_interval();
                 drop(stream);
-                self.exchange.set_spare_time(spare, interval);
+                self.exchange.set_stay(stay, interval);
             }
             gst::EventView::Reconfigure(_) => {
                 self.exchange.restart_flow(gst::FlowError::NotLinked);
@@ -451,9 +452,8 @@ impl MunitFilter {
         if !self.sink_pad.peer_query(&mut upstream) {
             return false;
         }
-        let (live, least, most) = upstream.result();
+        let (live, mut least, mut most) = upstream.result();
         self.exchange.set_live(live);
-        let (mut least, mut most) = (least, most);
         if live {
             let own =
                 gst::ClockTime::try_from(self.reported_latency()).unwrap_or(gst::ClockTime::ZERO);
@@ -462,11 +462,11 @@ impl MunitFilter {
             let backlog = stream.frame_interval().and_then(|interval| {
                 gst::ClockTime::try_from(interval * LARGEST_BACKLOG as u32).ok()
             });
-            least += own;
+            stream.upstream_latency = least.into();
+            least = least.saturating_add(own);
             most = most
                 .zip(backlog)
-                .map(|(most, backlog)| most + own + backlog);
-            stream.latency = least.into();
+                .map(|(most, backlog)| most.saturating_add(own).saturating_add(backlog));
         }
         gst::debug!(
             CAT,

@@ -119,7 +119,11 @@ fn a_bad_value_while_playing_warns_and_the_old_one_stays() {
         ("style-name", "violet", "violet"),
         ("style-image", small.to_str().unwrap(), "one-pixel.txt"),
         ("style-mode", "example", "style-image"),
-        ("model", "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
+        (
+            "model",
+            "/nowhere/model.safetensors",
+            "/nowhere/model.safetensors",
+        ),
         ("device", "toaster", "toaster"),
         ("device", "cuda:77", "device"),
     ] {
@@ -153,7 +157,9 @@ fn an_error_downstream_reaches_upstream() {
         .build()
         .unwrap();
     let sink = gst::ElementFactory::make("fakesink").build().unwrap();
-    pipeline.add_many([&source, &filter, &element, &failing, &sink]).unwrap();
+    pipeline
+        .add_many([&source, &filter, &element, &failing, &sink])
+        .unwrap();
     gst::Element::link_many([&source, &filter, &element, &failing, &sink]).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let bus = pipeline.bus().unwrap();

@@ -90,7 +90,9 @@ pub fn model(seed: u64, directions: &[Direction]) -> Model {
         },
         weights,
     };
-    model.restrict(directions).expect("both directions are there")
+    model
+        .restrict(directions)
+        .expect("both directions are there")
 }
 
 pub const BRIGHT: [f32; STYLE_DIM] = [1.5, -1.0, 0.5, 2.0];
@@ -144,12 +146,16 @@ pub fn reference(rgb: &[u8], width: usize, height: usize, style: &StyleCode) -> 
         .to_kind(tch::Kind::Float)
         / 127.5
         - 1.0;
-    let content = generator(Domain::A, 1).encode_content(&picture).expect("a valid picture");
+    let content = generator(Domain::A, 1)
+        .encode_content(&picture)
+        .expect("a valid picture");
     let style = tch::Tensor::from_slice(style.values()).reshape([1, STYLE_DIM as i64, 1, 1]);
     let translated = generator(Domain::B, 2)
         .decode(&content, Some(&style))
         .expect("a valid style");
-    let pixels = ((translated + 1.0) * 127.5).permute([0, 2, 3, 1]).contiguous();
+    let pixels = ((translated + 1.0) * 127.5)
+        .permute([0, 2, 3, 1])
+        .contiguous();
     Vec::try_from(pixels.flatten(0, -1)).expect("single-precision numbers")
 }
 
@@ -179,7 +185,10 @@ pub fn caps(format: &str, width: usize, height: usize, framerate: (i32, i32)) ->
 pub fn rgb_buffer(rgb: &[u8], width: usize, height: usize) -> gst::Buffer {
     let stride = (3 * width).next_multiple_of(4);
     let mut bytes = vec![0; stride * height];
-    for (row, pixels) in bytes.chunks_exact_mut(stride).zip(rgb.chunks_exact(3 * width)) {
+    for (row, pixels) in bytes
+        .chunks_exact_mut(stride)
+        .zip(rgb.chunks_exact(3 * width))
+    {
         row[..3 * width].copy_from_slice(pixels);
     }
     gst::Buffer::from_mut_slice(bytes)
@@ -233,7 +242,9 @@ impl Line {
     }
 
     pub fn push(&self, buffer: gst::Buffer) {
-        self.source.push_buffer(buffer).expect("a source that takes buffers");
+        self.source
+            .push_buffer(buffer)
+            .expect("a source that takes buffers");
     }
 
     pub fn pull(&self) -> gst::Sample {

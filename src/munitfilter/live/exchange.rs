@@ -462,12 +462,12 @@ impl Exchange {
         self.changed.notify_all();
     }
 
-    /// Lets enough finished frames wait to bridge `spare`, the time between a frame's leaving and
-    /// its being shown: while a frame waits for the sink's clock, those behind it wait here.
-    pub fn set_spare_time(&self, spare: Duration, frame_interval: Option<Duration>) {
+    /// Takes the time from a frame's coming until the sink shows it. While it waits there for its
+    /// time, those that come after it wait here: so many may be finished before the worker pauses.
+    pub fn set_stay(&self, stay: Duration, frame_interval: Option<Duration>) {
         let frames = match frame_interval {
             Some(interval) if !interval.is_zero() => {
-                (spare.as_secs_f64() / interval.as_secs_f64()).ceil() as usize
+                (stay.as_secs_f64() / interval.as_secs_f64()).ceil() as usize
             }
             _ => 0,
         };

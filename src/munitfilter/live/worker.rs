@@ -62,7 +62,7 @@ impl Worker {
         }
     }
 
-    /// Works until the exchange sends it away.
+    /// Works until the exchange sends it away, or until something panics.
     pub fn run(mut self) {
         let exchange = self.exchange.clone();
         while let Some(job) = exchange.take() {
@@ -79,6 +79,7 @@ impl Worker {
             );
             if !unharmed {
                 exchange.stop_flow(gst::FlowError::Error);
+                return;
             }
         }
     }
@@ -165,6 +166,7 @@ impl Worker {
         epoch: u64,
     ) -> Result<gst::Buffer, Failure> {
         let info = self.info.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
+        let size = (info.width() as usize, info.height() as usize);
         let mut output = self.exchange.acquire(epoch)?;
         let begin = Instant::now();
 
@@ -204,7 +206,7 @@ impl Worker {
                 &input_view,
                 &mut output_view,
                 style,
-                &self.engine.options(&settings),
+                &self.engine.options(size, &settings),
             )
             .map_err(|error| Failure::Fatal(Problem::with_model(&self.engine.path, &error)))?;
         drop(output_frame);
