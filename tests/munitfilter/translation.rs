@@ -23,6 +23,19 @@ fn a_still_frame_is_the_reference_forward_pass() {
 }
 
 #[test]
+fn a_unit_model_translates_without_a_style() {
+    let (width, height) = (48, 32);
+    let rgb = picture(width, height, 3);
+    let (model, expected) = unit_model(5, &rgb, width, height);
+    let element = munitfilter();
+    element.set_property(
+        "model",
+        write_model("unit.safetensors", &model).to_str().unwrap(),
+    );
+    assert_close(&translate(&element, &rgb, width, height), &expected);
+}
+
+#[test]
 fn odd_sizes_are_continued_by_reflection_and_cropped() {
     let (width, height) = (37, 22);
     let (tall, wide) = (24, 40);

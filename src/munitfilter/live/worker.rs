@@ -27,6 +27,13 @@ pub(crate) struct Worker {
     stalled_until: Option<Instant>,
 }
 
+/// Getting an output frame takes longer than this only if none is free.
+const POOL_IS_DRY: Duration = Duration::from_millis(1);
+
+fn frame_size(info: &VideoInfo) -> (usize, usize) {
+    (info.width() as usize, info.height() as usize)
+}
+
 /// Why a frame was not translated.
 enum Failure {
     /// The stream is flushing, stopping or refused; it knows already.
@@ -125,7 +132,7 @@ impl Worker {
     /// Finds out how long a frame takes before the first one comes.
     fn measure(&mut self, filter: &imp::MunitFilter) {
         self.take_mail(filter);
-        let Some(size) = filter.frame_size() else {
+        let Some(size) = self.info.as_ref().map(frame_size) else {
             return;
         };
         let settings = filter.frame_settings();
@@ -166,9 +173,14 @@ impl Worker {
         epoch: u64,
     ) -> Result<gst::Buffer, Failure> {
         let info = self.info.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
-        let size = (info.width() as usize, info.height() as usize);
+        let size = frame_size(info);
+        let asked = Instant::now();
         let mut output = self.exchange.acquire(epoch)?;
         let begin = Instant::now();
+        if begin.duration_since(asked) > POOL_IS_DRY {
+            // As long as the sink holds its frames; see `Exchange::take`.
+            self.stalled_until = Some(begin);
+        }
 
         let stream_time = frame
             .buffer
