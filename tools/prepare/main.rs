@@ -90,10 +90,6 @@ struct SplitArguments {
 }
 
 #[derive(Args)]
-#[cfg_attr(
-    not(feature = "video"),
-    expect(dead_code, reason = "parsed for the help text only")
-)]
 struct FrameArguments {
     /// Video file in any format that GStreamer decodes
     video: PathBuf,
