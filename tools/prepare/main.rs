@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
 use munit_tools::data::Skipped;
+use munit_tools::prepare::background::is_on_white;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
@@ -81,6 +82,9 @@ struct SplitArguments {
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
     #[arg(long)]
     keep_clips: bool,
+    /// Take only pictures of something on a white background
+    #[arg(long)]
+    on_white: bool,
     /// Scale the shorter side to this many pixels; without it files are copied as they are
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: Option<u32>,
@@ -128,6 +132,9 @@ struct Set {
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same half
     #[arg(long, requires = "half")]
     keep_clips: bool,
+    /// Take only pictures of something on a white background
+    #[arg(long)]
+    on_white: bool,
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
@@ -156,7 +163,7 @@ impl From<FormatName> for Format {
 
 impl Set {
     fn files(&self) -> Result<Vec<PictureFile>> {
-        let files = list(&self.input, &[&self.output])?;
+        let files = list(&self.input, &[&self.output], self.on_white)?;
         let Some(half) = self.half else {
             return Ok(files);
         };
@@ -214,7 +221,7 @@ fn split(arguments: &SplitArguments) -> Result<()> {
             );
         }
     }
-    let files = list(&arguments.input, &outputs)?;
+    let files = list(&arguments.input, &outputs, arguments.on_white)?;
     let parts = divided(
         &arguments.input,
         files,
@@ -233,10 +240,16 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     Ok(())
 }
 
-/// The pictures of a set; what could not be looked at is listed.
-fn list(input: &Path, outputs: &[&Path]) -> Result<Vec<PictureFile>> {
-    let (files, skipped) = folder::pictures(input, outputs)?;
+/// The pictures of a set, with `on_white` only those; what could not be looked at is listed.
+fn list(input: &Path, outputs: &[&Path], on_white: bool) -> Result<Vec<PictureFile>> {
+    let (mut files, skipped) = folder::pictures(input, outputs)?;
     show_skipped(&skipped);
+    if on_white {
+        files = folder::select(files, is_on_white);
+        if files.is_empty() {
+            bail!("{}: no picture there is on white", input.display());
+        }
+    }
     Ok(files)
 }
 

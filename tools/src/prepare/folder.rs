@@ -112,6 +112,18 @@ pub fn pictures(input: &Path, outputs: &[&Path]) -> Result<(Vec<PictureFile>, Ve
     Ok((files, skipped))
 }
 
+/// Those of `files` whose picture `wanted` says yes to, and those that cannot be read, which are told
+/// of where they are used.
+pub fn select(
+    files: Vec<PictureFile>,
+    wanted: impl Fn(&RgbImage) -> bool + Sync,
+) -> Vec<PictureFile> {
+    files
+        .into_par_iter()
+        .filter(|file| read_picture(&file.path).map_or(true, |picture| wanted(&picture)))
+        .collect()
+}
+
 /// Divides a set into two parts that share no picture; the first gets `share` (0 to 1) of it.
 ///
 /// Which picture goes where depends on the names alone, and the parts keep the order. With

@@ -1,5 +1,6 @@
 //! Pictures to train on, made from photographs: line drawings, illustrations, halves of a set.
 
+pub mod background;
 pub mod edges;
 pub mod filters;
 pub mod folder;
