@@ -46,14 +46,24 @@ impl Engine {
     }
 
     /// What the translator has to know about the next frame.
-    pub fn options(&self, settings: &FrameSettings) -> TranslateOptions {
-        let smallest_side = self.metadata.architecture.smallest_side() as u32;
+    ///
+    /// The network runs at the frame's own size at most, so that no value of `inference-size` can
+    /// take all memory, and at its own smallest size at least, so that every frame is translated.
+    pub fn options(
+        &self,
+        (width, height): (usize, usize),
+        settings: &FrameSettings,
+    ) -> TranslateOptions {
+        let smallest = self.metadata.architecture.smallest_side() as u32;
+        let own = u32::try_from(width.min(height)).unwrap_or(u32::MAX);
+        let wanted = match settings.inference_size {
+            0 => own,
+            size => size.min(own),
+        };
+        let size = wanted.max(smallest);
         TranslateOptions {
             strength: settings.strength as f32,
-            inference_size: match settings.inference_size {
-                0 => None,
-                size => Some(size.max(smallest_side)),
-            },
+            inference_size: (size != own).then_some(size),
         }
     }
 
@@ -63,7 +73,7 @@ impl Engine {
         (width, height): (usize, usize),
         settings: &FrameSettings,
     ) -> Result<(), Problem> {
-        let options = self.options(settings);
+        let options = self.options((width, height), settings);
         self.translator
             .warm_up(width, height, &options)
             .map_err(|error| Problem::with_model(&self.path, &error))

@@ -59,6 +59,7 @@ mod engine;
 mod imp;
 mod live;
 mod model_search;
+mod pads;
 mod picture;
 mod preparer;
 mod problem;
@@ -66,7 +67,7 @@ mod settings;
 mod style_choice;
 mod style_director;
 
-/// Messages of the element and of libtorch under it.
+/// What `GST_DEBUG=munitfilter:LEVEL` shows.
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "munitfilter",

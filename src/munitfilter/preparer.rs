@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use gst::glib;
 use gst::subclass::prelude::*;
+use munit::StyleCode;
 use munit::model_file::ModelMetadata;
 
 use super::engine::Engine;
@@ -19,7 +20,7 @@ use super::{CAT, StyleMode};
 #[derive(Default)]
 pub(super) struct Mailbox {
     /// A new model on a device and the style to start it with.
-    pub engine: Option<Box<(Engine, munit::StyleCode)>>,
+    pub engine: Option<Box<(Engine, StyleCode)>>,
     /// A style to glide to.
     pub style: Option<StyleChange>,
 }
@@ -71,7 +72,7 @@ impl Preparer {
 
     /// What was prepared since the last call.
     pub fn collect(&self) -> Mailbox {
-        std::mem::take(&mut *self.mailbox.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.mail())
     }
 
     fn mail(&self) -> MutexGuard<'_, Mailbox> {
@@ -115,7 +116,7 @@ impl Preparer {
     /// Makes a style change that takes no time at once, so that the next frame has it; false if
     /// the thread has to do it.
     pub fn change_style_at_once(&self, filter: &imp::MunitFilter) -> bool {
-        let (engine, style, _) = filter.wanted();
+        let (engine, style) = filter.wanted();
         if style.mode == StyleMode::Example || engine != self.applied().engine {
             return false;
         }
@@ -124,22 +125,29 @@ impl Preparer {
     }
 
     fn prepare_engine(&self, filter: &imp::MunitFilter) {
-        let (wanted, style, _) = filter.wanted();
+        let (wanted, style) = filter.wanted();
         let in_use = self.applied().engine.clone();
         if wanted == in_use {
             return;
         }
         gst::info!(CAT, imp = filter, "loading {wanted:?}");
-        match self.load(filter, &wanted, &style) {
-            Ok(prepared) => {
-                let mut applied = self.applied();
-                applied.metadata = prepared.0.metadata.clone();
-                applied.engine = wanted;
-                applied.style = style;
-                drop(applied);
+        let loaded = Engine::load(&wanted, &filter.model_folders()).and_then(|mut engine| {
+            if let Some(size) = filter.frame_size() {
+                engine.warm_up(size, &filter.frame_settings())?;
+            }
+            Ok(engine)
+        });
+        match loaded {
+            Ok(mut engine) => {
+                let (style, code) = style_for(&mut engine, style, filter);
+                *self.applied() = Applied {
+                    engine: wanted,
+                    style,
+                    metadata: engine.metadata.clone(),
+                };
                 let mut mail = self.mail();
                 mail.style = None;
-                mail.engine = Some(Box::new(prepared));
+                mail.engine = Some(Box::new((engine, code)));
             }
             Err(problem) => {
                 filter.restore_engine(&wanted, &in_use);
@@ -148,28 +156,8 @@ impl Preparer {
         }
     }
 
-    fn load(
-        &self,
-        filter: &imp::MunitFilter,
-        wanted: &EngineSettings,
-        style: &StyleSettings,
-    ) -> Result<(Engine, munit::StyleCode), Problem> {
-        let mut engine = Engine::load(wanted, &filter.model_folders())?;
-        if let Some(size) = filter.frame_size() {
-            engine.warm_up(size, &filter.frame_settings())?;
-        }
-        let code = style_choice::resolve(style, &engine.metadata, engine.direction)
-            .and_then(|target| engine.style_code(&target))
-            .unwrap_or_else(|problem| {
-                // A style of the old model need not be one of the new; the stream goes on.
-                filter.warn(&problem);
-                style_choice::default_code(&engine.metadata, engine.direction)
-            });
-        Ok((engine, code))
-    }
-
     fn prepare_style(&self, filter: &imp::MunitFilter) {
-        let (_, wanted, _) = filter.wanted();
+        let (_, wanted) = filter.wanted();
         let applied = self.applied().clone();
         if wanted == applied.style {
             return;
@@ -199,6 +187,32 @@ impl Preparer {
         drop(applied);
         filter.restore_style(&change.wanted, &change.in_use);
         filter.warn(problem);
+    }
+}
+
+/// The code of `style` for a new engine. A style of the old model need not be one of the new;
+/// then the stream goes on in the new model's own style.
+fn style_for(
+    engine: &mut Engine,
+    style: StyleSettings,
+    filter: &imp::MunitFilter,
+) -> (StyleSettings, StyleCode) {
+    let code = style_choice::resolve(&style, &engine.metadata, engine.direction)
+        .and_then(|target| engine.style_code(&target));
+    match code {
+        Ok(code) => (style, code),
+        Err(problem) => {
+            let default = StyleSettings {
+                mode: StyleMode::Fixed,
+                code: None,
+                name: None,
+                ..style.clone()
+            };
+            filter.restore_style(&style, &default);
+            filter.warn(&problem);
+            let code = style_choice::default_code(&engine.metadata, engine.direction);
+            (default, code)
+        }
     }
 }
 

@@ -171,8 +171,8 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Inference size")
             .blurb(
                 "Shorter side, in pixels, at which the network runs; the result is scaled back. \
-                 0 (auto) runs at the size of the frame. Smaller is faster; sizes too small for \
-                 the model are raised to its smallest",
+                 Smaller is faster. 0 (auto) runs at the size of the frame, as do all larger \
+                 values; sizes too small for the model are raised to its smallest",
             )
             .maximum(8192)
             .default_value(defaults.frame.inference_size)
@@ -182,14 +182,14 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Latency")
             .blurb("Latency to report in a live pipeline, in milliseconds; -1 reports what is measured")
             .minimum(-1)
-            .maximum(60_000)
+            .maximum(10_000)
             .default_value(defaults.latency)
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt::builder("debug-work")
             .nick("Debug work")
             .blurb("Milliseconds of artificial work per frame, to test live pipelines with")
-            .maximum(60_000)
+            .maximum(1000)
             .default_value(defaults.frame.debug_work)
             .mutable_playing()
             .build(),

@@ -1,7 +1,7 @@
 //! Pools, strides and metas that the element offers and takes.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gst::prelude::*;
 use gst_video::VideoInfo;
@@ -16,10 +16,19 @@ fn upstream_is_offered_a_pool_and_any_stride() {
     line.pull();
     let mut query = gst::query::Allocation::new(Some(&caps("RGB", 32, 24, (30, 1))), true);
     assert!(element.static_pad("sink").unwrap().query(&mut query));
-    assert!(query.find_allocation_meta::<gst_video::VideoMeta>().is_some());
+    assert!(
+        query
+            .find_allocation_meta::<gst_video::VideoMeta>()
+            .is_some()
+    );
     let (pool, size, ..) = query.allocation_pools().next().expect("a pool");
     let pool = pool.expect("a pool");
-    assert!(size as usize >= VideoInfo::from_caps(&caps("RGB", 32, 24, (30, 1))).unwrap().size());
+    assert!(
+        size as usize
+            >= VideoInfo::from_caps(&caps("RGB", 32, 24, (30, 1)))
+                .unwrap()
+                .size()
+    );
     let (_, params) = query.allocation_params().next().expect("parameters");
     assert!(params.align() >= 15, "rows for vector units");
     pool.set_active(true).unwrap();
@@ -40,7 +49,9 @@ fn downstream_s_pool_is_used() {
             if let Some(query) = info.query_mut()
                 && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
             {
-                let size = VideoInfo::from_caps(allocation.caps().unwrap()).unwrap().size();
+                let size = VideoInfo::from_caps(allocation.caps().unwrap())
+                    .unwrap()
+                    .size();
                 allocation.add_allocation_pool(Some(&offered), size as u32, 2, 0);
                 allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
                 count.fetch_add(1, Ordering::SeqCst);
@@ -69,10 +80,13 @@ fn a_drain_query_waits_for_the_frames_in_flight() {
     let line = Line::new(&element, &caps("RGB", 16, 16, (30, 1)));
     let pushed = Arc::new(AtomicUsize::new(0));
     let count = pushed.clone();
-    line.sink.static_pad("sink").unwrap().add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        count.fetch_add(1, Ordering::SeqCst);
-        gst::PadProbeReturn::Ok
-    });
+    line.sink
+        .static_pad("sink")
+        .unwrap()
+        .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            gst::PadProbeReturn::Ok
+        });
     line.push(rgb_buffer(&picture(16, 16, 1), 16, 16));
     line.pull();
     let source_pad = line.source.static_pad("src").unwrap();
@@ -95,5 +109,9 @@ fn a_drain_query_waits_for_the_frames_in_flight() {
     for _ in 0..3 {
         line.pull();
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 3, "frames that had left when the query came back");
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        3,
+        "frames that had left when the query came back"
+    );
 }

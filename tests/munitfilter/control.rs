@@ -55,7 +55,14 @@ fn a_picture_gives_its_style() {
     let rgb = picture(SIDE, SIDE, 1);
     let example = picture(SIDE, SIDE, 9);
     let path = file("example.png");
-    image::save_buffer(&path, &example, SIDE as u32, SIDE as u32, image::ColorType::Rgb8).unwrap();
+    image::save_buffer(
+        &path,
+        &example,
+        SIDE as u32,
+        SIDE as u32,
+        image::ColorType::Rgb8,
+    )
+    .unwrap();
     let model = munit::Model::read(model_path()).unwrap();
     let mut translator = munit::runtime::Translator::new(
         &model,
@@ -177,7 +184,11 @@ fn a_flush_throws_away_and_starts_anew() {
         line.push(frame(&rgb, marker));
         let sample = line.pull();
         let pts = sample.buffer().unwrap().pts().unwrap();
-        assert_eq!(pts.mseconds(), 100 * marker, "a frame from before the flush");
+        assert_eq!(
+            pts.mseconds(),
+            100 * marker,
+            "a frame from before the flush"
+        );
     }
 }
 
@@ -192,14 +203,22 @@ fn a_seek_lands() {
     .unwrap()
     .downcast::<gst::Pipeline>()
     .unwrap();
-    let sink = pipeline.by_name("sink").unwrap().downcast::<gst_app::AppSink>().unwrap();
+    let sink = pipeline
+        .by_name("sink")
+        .unwrap()
+        .downcast::<gst_app::AppSink>()
+        .unwrap();
     pipeline.set_state(gst::State::Paused).unwrap();
     pipeline.state(PATIENCE).0.unwrap();
     for seconds in [5, 2, 8, 0] {
         let time = gst::ClockTime::from_seconds(seconds);
-        pipeline.seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, time).unwrap();
+        pipeline
+            .seek_simple(gst::SeekFlags::FLUSH | gst::SeekFlags::ACCURATE, time)
+            .unwrap();
         pipeline.state(PATIENCE).0.unwrap();
-        let sample = sink.try_pull_preroll(PATIENCE).expect("a frame at the new place");
+        let sample = sink
+            .try_pull_preroll(PATIENCE)
+            .expect("a frame at the new place");
         assert_eq!(sample.buffer().unwrap().pts(), Some(time));
         assert_eq!(pipeline.query_position::<gst::ClockTime>(), Some(time));
     }
@@ -228,7 +247,9 @@ fn events_keep_their_place_among_the_frames() {
     let line = line(&munitfilter());
     let marker = |number: u32| {
         gst::event::CustomDownstream::builder(
-            gst::Structure::builder("marker").field("number", number).build(),
+            gst::Structure::builder("marker")
+                .field("number", number)
+                .build(),
         )
         .build()
     };
@@ -303,8 +324,89 @@ fn it_works_again_after_ready() {
     let element = munitfilter();
     let rgb = picture(SIDE, SIDE, 1);
     let first = translate(&element, &rgb, SIDE, SIDE);
-    element.parent().and_downcast::<gst::Pipeline>().inspect(|pipeline| {
-        pipeline.remove(&element).unwrap();
-    });
+    element
+        .parent()
+        .and_downcast::<gst::Pipeline>()
+        .inspect(|pipeline| {
+            pipeline.remove(&element).unwrap();
+        });
     assert_eq!(translate(&element, &rgb, SIDE, SIDE), first);
+}
+
+#[test]
+fn every_number_may_go_to_its_ends_while_playing() {
+    let rgb = picture(SIDE, SIDE, 1);
+    let element = munitfilter();
+    let line = line(&element);
+    let mut time = 0;
+    for property in element.list_properties() {
+        let ends = if let Some(number) = property.downcast_ref::<glib::ParamSpecUInt>() {
+            [number.minimum().to_value(), number.maximum().to_value()]
+        } else if let Some(number) = property.downcast_ref::<glib::ParamSpecInt>() {
+            [number.minimum().to_value(), number.maximum().to_value()]
+        } else if let Some(number) = property.downcast_ref::<glib::ParamSpecUInt64>() {
+            [number.minimum().to_value(), number.maximum().to_value()]
+        } else if let Some(number) = property.downcast_ref::<glib::ParamSpecDouble>() {
+            [number.minimum().to_value(), number.maximum().to_value()]
+        } else {
+            continue;
+        };
+        for value in ends.iter().chain([property.default_value()]) {
+            element.set_property_from_value(property.name(), value);
+            line.push(frame(&rgb, time));
+            line.pull();
+            time += 1;
+        }
+    }
+    assert!(time >= 15, "{time} values tried");
+    let complaint = [gst::MessageType::Warning, gst::MessageType::Error];
+    let complaints: Vec<_> = line
+        .messages()
+        .into_iter()
+        .filter(|message| complaint.contains(&message.type_()))
+        .collect();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+fn a_linked_again_sink_gets_frames_again() {
+    init();
+    let pipeline = gst::parse::launch(&format!(
+        "appsrc name=source format=time ! queue ! munitfilter name=filter model={} device=cpu \
+         ! appsink name=sink sync=false async=false",
+        model_path().display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    let source = pipeline
+        .by_name("source")
+        .unwrap()
+        .downcast::<gst_app::AppSrc>()
+        .unwrap();
+    let sink = pipeline
+        .by_name("sink")
+        .unwrap()
+        .downcast::<gst_app::AppSink>()
+        .unwrap();
+    let filter = pipeline.by_name("filter").unwrap();
+    source.set_caps(Some(&caps("RGB", SIDE, SIDE, (10, 1))));
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let rgb = picture(SIDE, SIDE, 1);
+    source.push_buffer(frame(&rgb, 0)).unwrap();
+    sink.try_pull_sample(PATIENCE).expect("the first frame");
+    filter.unlink(&sink);
+    // The second is refused by the element, a third would be by the queue, and end the source.
+    for time in 1..3 {
+        source.push_buffer(frame(&rgb, time)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    filter.link(&sink).unwrap();
+    let arrives = (3..100).any(|time| {
+        source.push_buffer(frame(&rgb, time)).unwrap();
+        sink.try_pull_sample(gst::ClockTime::from_mseconds(200))
+            .is_some()
+    });
+    assert!(arrives);
+    pipeline.set_state(gst::State::Null).unwrap();
 }

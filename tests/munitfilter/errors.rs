@@ -119,7 +119,11 @@ fn a_bad_value_while_playing_warns_and_the_old_one_stays() {
         ("style-name", "violet", "violet"),
         ("style-image", small.to_str().unwrap(), "one-pixel.txt"),
         ("style-mode", "example", "style-image"),
-        ("model", "/nowhere/model.safetensors", "/nowhere/model.safetensors"),
+        (
+            "model",
+            "/nowhere/model.safetensors",
+            "/nowhere/model.safetensors",
+        ),
         ("device", "toaster", "toaster"),
         ("device", "cuda:77", "device"),
     ] {
@@ -140,6 +144,39 @@ fn a_bad_value_while_playing_warns_and_the_old_one_stays() {
 }
 
 #[test]
+fn a_style_that_the_next_model_lacks_gives_way_to_its_own() {
+    let (width, height) = (32, 32);
+    let rgb = picture(width, height, 1);
+    let (model, expected) = unit_model(5, &rgb, width, height);
+    let path = write_model("unit-after-munit.safetensors", &model);
+    let element = munitfilter();
+    element.set_property("style", "1,2,3,4");
+    let line = Line::new(&element, &caps("RGB", width, height, (30, 1)));
+    let frame = || {
+        line.push(rgb_buffer(&rgb, width, height));
+        rgb_pixels(&line.pull())
+    };
+    frame();
+    element.set_property("model", path.to_str().unwrap());
+    let text = line.warning();
+    assert!(text.contains("style"), "{text}");
+    assert_eq!(element.property::<Option<String>>("style"), None);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let translated = loop {
+        let translated = frame();
+        let worst = translated
+            .iter()
+            .zip(&expected)
+            .map(|(found, expected)| (f32::from(*found) - expected.clamp(0.0, 255.0)).abs())
+            .fold(0.0, f32::max);
+        if worst <= 1.0 || std::time::Instant::now() > deadline {
+            break translated;
+        }
+    };
+    assert_close(&translated, &expected);
+}
+
+#[test]
 fn an_error_downstream_reaches_upstream() {
     let element = munitfilter();
     let pipeline = gst::Pipeline::new();
@@ -153,7 +190,9 @@ fn an_error_downstream_reaches_upstream() {
         .build()
         .unwrap();
     let sink = gst::ElementFactory::make("fakesink").build().unwrap();
-    pipeline.add_many([&source, &filter, &element, &failing, &sink]).unwrap();
+    pipeline
+        .add_many([&source, &filter, &element, &failing, &sink])
+        .unwrap();
     gst::Element::link_many([&source, &filter, &element, &failing, &sink]).unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let bus = pipeline.bus().unwrap();

@@ -12,18 +12,21 @@ use munit::{Direction, StyleCode};
 /// How long anything may take that would otherwise hang.
 pub const PATIENCE: gst::ClockTime = gst::ClockTime::from_seconds(60);
 
-/// Makes the element known; every GLib warning from here on ends the test.
+/// Makes the element known; every GLib warning from here on ends the test, as with
+/// `G_DEBUG=fatal_warnings`, which GLib reads before a test can set it.
 pub fn init() {
     static INIT: Once = Once::new();
     INIT.call_once(|| {
         // SAFETY: tests come here first and wait for each other, so no other thread reads the
         // environment.
         unsafe {
-            std::env::set_var("G_DEBUG", "fatal_warnings");
             // No model of this machine's may be found.
             std::env::set_var("XDG_DATA_HOME", FILES.as_path());
             std::env::set_var("XDG_DATA_DIRS", FILES.as_path());
         }
+        glib::log_set_always_fatal(
+            glib::LogLevels::LEVEL_WARNING | glib::LogLevels::LEVEL_CRITICAL,
+        );
         gst::init().expect("GStreamer is installed");
         gstmunit::plugin_register_static().expect("the plugin can be registered");
     });
@@ -53,24 +56,24 @@ pub fn architecture() -> Architecture {
     }
 }
 
-fn generator(domain: Domain, seed: u64) -> Generator {
+fn generator(architecture: &Architecture, domain: Domain, seed: u64) -> Generator {
     let store = ParameterStore::random(Initialisation::Kaiming, seed, tch::Device::Cpu);
-    Generator::new(&architecture(), domain, store).expect("a valid architecture")
+    Generator::new(architecture, domain, store).expect("a valid architecture")
 }
 
-/// A model with random weights, a named style "bright" and a mean style of domain b.
-pub fn model(seed: u64, directions: &[Direction]) -> Model {
+/// A model with random weights.
+fn random_model(architecture: Architecture, seed: u64) -> Model {
     let mut weights = std::collections::BTreeMap::new();
     for (domain, seed) in [(Domain::A, seed), (Domain::B, seed + 1)] {
-        for parameter in generator(domain, seed).parameters() {
+        for parameter in generator(&architecture, domain, seed).parameters() {
             let name = format!("{}.{}", domain.name(), parameter.name);
             weights.insert(name, parameter.tensor.detach());
         }
     }
-    let model = Model {
+    Model {
         metadata: ModelMetadata {
             format_version: FORMAT_VERSION,
-            architecture: architecture(),
+            architecture,
             directions: Direction::ALL.to_vec(),
             domain_a: "photographs".to_owned(),
             domain_b: "patterns".to_owned(),
@@ -78,19 +81,38 @@ pub fn model(seed: u64, directions: &[Direction]) -> Model {
             data: String::new(),
             licence: String::new(),
             recommended_size: Some(32),
-            styles: [(
-                "bright".to_owned(),
-                NamedStyle {
-                    domain: Domain::B,
-                    code: BRIGHT.to_vec(),
-                },
-            )]
-            .into(),
-            mean_styles: [(Domain::B, MEAN.to_vec())].into(),
+            styles: Default::default(),
+            mean_styles: Default::default(),
         },
         weights,
+    }
+}
+
+/// A MUNIT model with a named style "bright" and a mean style of domain b.
+pub fn model(seed: u64, directions: &[Direction]) -> Model {
+    let mut model = random_model(architecture(), seed);
+    let bright = NamedStyle {
+        domain: Domain::B,
+        code: BRIGHT.to_vec(),
     };
-    model.restrict(directions).expect("both directions are there")
+    model.metadata.styles.insert("bright".to_owned(), bright);
+    model.metadata.mean_styles.insert(Domain::B, MEAN.to_vec());
+    model
+        .restrict(directions)
+        .expect("both directions are there")
+}
+
+/// A UNIT model, which has no style, and what its networks make of a picture; see [`reference`].
+pub fn unit_model(seed: u64, rgb: &[u8], width: usize, height: usize) -> (Model, Vec<f32>) {
+    let architecture = Architecture {
+        family: Family::Unit,
+        ..architecture()
+    };
+    let model = random_model(architecture.clone(), seed);
+    (
+        model,
+        forward(&architecture, seed, rgb, width, height, None),
+    )
 }
 
 pub const BRIGHT: [f32; STYLE_DIM] = [1.5, -1.0, 0.5, 2.0];
@@ -134,9 +156,20 @@ pub fn munitfilter() -> gst::Element {
         .expect("the element is registered")
 }
 
-/// What the networks themselves make of a picture in 8-bit RGB: [1, 3, H, W] in 0..255, neither
+/// What the networks themselves make of a picture in 8-bit RGB: [1, H, W, 3] in 0..255, neither
 /// clamped nor rounded. Sides must be multiples of 4.
 pub fn reference(rgb: &[u8], width: usize, height: usize, style: &StyleCode) -> Vec<f32> {
+    forward(&architecture(), 1, rgb, width, height, Some(style))
+}
+
+fn forward(
+    architecture: &Architecture,
+    seed: u64,
+    rgb: &[u8],
+    width: usize,
+    height: usize,
+    style: Option<&StyleCode>,
+) -> Vec<f32> {
     let _no_grad = tch::no_grad_guard();
     let picture = tch::Tensor::from_slice(rgb)
         .reshape([1, height as i64, width as i64, 3])
@@ -144,12 +177,17 @@ pub fn reference(rgb: &[u8], width: usize, height: usize, style: &StyleCode) -> 
         .to_kind(tch::Kind::Float)
         / 127.5
         - 1.0;
-    let content = generator(Domain::A, 1).encode_content(&picture).expect("a valid picture");
-    let style = tch::Tensor::from_slice(style.values()).reshape([1, STYLE_DIM as i64, 1, 1]);
-    let translated = generator(Domain::B, 2)
-        .decode(&content, Some(&style))
+    let content = generator(architecture, Domain::A, seed)
+        .encode_content(&picture)
+        .expect("a valid picture");
+    let style = style
+        .map(|style| tch::Tensor::from_slice(style.values()).reshape([1, STYLE_DIM as i64, 1, 1]));
+    let translated = generator(architecture, Domain::B, seed + 1)
+        .decode(&content, style.as_ref())
         .expect("a valid style");
-    let pixels = ((translated + 1.0) * 127.5).permute([0, 2, 3, 1]).contiguous();
+    let pixels = ((translated + 1.0) * 127.5)
+        .permute([0, 2, 3, 1])
+        .contiguous();
     Vec::try_from(pixels.flatten(0, -1)).expect("single-precision numbers")
 }
 
@@ -179,7 +217,10 @@ pub fn caps(format: &str, width: usize, height: usize, framerate: (i32, i32)) ->
 pub fn rgb_buffer(rgb: &[u8], width: usize, height: usize) -> gst::Buffer {
     let stride = (3 * width).next_multiple_of(4);
     let mut bytes = vec![0; stride * height];
-    for (row, pixels) in bytes.chunks_exact_mut(stride).zip(rgb.chunks_exact(3 * width)) {
+    for (row, pixels) in bytes
+        .chunks_exact_mut(stride)
+        .zip(rgb.chunks_exact(3 * width))
+    {
         row[..3 * width].copy_from_slice(pixels);
     }
     gst::Buffer::from_mut_slice(bytes)
@@ -233,7 +274,9 @@ impl Line {
     }
 
     pub fn push(&self, buffer: gst::Buffer) {
-        self.source.push_buffer(buffer).expect("a source that takes buffers");
+        self.source
+            .push_buffer(buffer)
+            .expect("a source that takes buffers");
     }
 
     pub fn pull(&self) -> gst::Sample {

@@ -23,12 +23,29 @@ fn a_still_frame_is_the_reference_forward_pass() {
 }
 
 #[test]
+fn a_unit_model_translates_without_a_style() {
+    let (width, height) = (48, 32);
+    let rgb = picture(width, height, 3);
+    let (model, expected) = unit_model(5, &rgb, width, height);
+    let element = munitfilter();
+    element.set_property(
+        "model",
+        write_model("unit.safetensors", &model).to_str().unwrap(),
+    );
+    assert_close(&translate(&element, &rgb, width, height), &expected);
+}
+
+#[test]
 fn odd_sizes_are_continued_by_reflection_and_cropped() {
     let (width, height) = (37, 22);
     let (tall, wide) = (24, 40);
     let rgb = picture(width, height, 5);
     let mirror = |position: usize, length: usize| {
-        if position < length { position } else { 2 * (length - 1) - position }
+        if position < length {
+            position
+        } else {
+            2 * (length - 1) - position
+        }
     };
     let reflected: Vec<u8> = (0..tall * wide * 3)
         .map(|index| {
@@ -57,9 +74,7 @@ fn strength_mixes_with_the_original() {
     let expected: Vec<f32> = reference(&rgb, width, height, &mean)
         .iter()
         .zip(&rgb)
-        .map(|(translated, original)| {
-            (translated.clamp(0.0, 255.0) + f32::from(*original)) / 2.0
-        })
+        .map(|(translated, original)| (translated.clamp(0.0, 255.0) + f32::from(*original)) / 2.0)
         .collect();
     assert_close(&translate(&element, &rgb, width, height), &expected);
 }
@@ -69,13 +84,18 @@ fn an_inference_size_keeps_the_size_of_the_frame() {
     let (width, height) = (90, 62);
     let rgb = picture(width, height, 1);
     let full = translate(&munitfilter(), &rgb, width, height);
-    for size in [1u32, 32, 124] {
+    let at = |size: u32| {
         let element = munitfilter();
         element.set_property("inference-size", size);
-        let scaled = translate(&element, &rgb, width, height);
-        assert_eq!(scaled.len(), full.len());
-        assert_ne!(scaled, full, "size {size} makes no difference");
-    }
+        let translated = translate(&element, &rgb, width, height);
+        assert_eq!(translated.len(), full.len());
+        translated
+    };
+    assert_ne!(at(32), full);
+    assert_ne!(at(16), at(32));
+    // Too small for the model, and larger than the frame.
+    assert_eq!(at(1), at(16));
+    assert_eq!(at(8192), full);
 }
 
 const FORMATS: [VideoFormat; 12] = [
@@ -139,7 +159,8 @@ fn components(sample: &gst::Sample) -> (Vec<u8>, Option<Vec<u8>>) {
     let rgb = pixels()
         .flat_map(|(x, y)| [read(0, x, y), read(1, x, y), read(2, x, y)])
         .collect();
-    let alpha = (format.n_components() == 4).then(|| pixels().map(|(x, y)| read(3, x, y)).collect());
+    let alpha =
+        (format.n_components() == 4).then(|| pixels().map(|(x, y)| read(3, x, y)).collect());
     (rgb, alpha)
 }
 
@@ -149,7 +170,9 @@ fn every_format_gives_the_same_colours_and_keeps_its_alpha() {
     let rgb = picture(width, height, 2);
     let expected = translate(&munitfilter(), &rgb, width, height);
     for format in FORMATS {
-        let info = VideoInfo::builder(format, width as u32, height as u32).build().unwrap();
+        let info = VideoInfo::builder(format, width as u32, height as u32)
+            .build()
+            .unwrap();
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
         let mut frame =
             VideoFrameRef::from_buffer_ref_writable(buffer.get_mut().unwrap(), &info).unwrap();
@@ -164,9 +187,8 @@ fn every_format_gives_the_same_colours_and_keeps_its_alpha() {
         assert!(difference(&translated, &expected) <= 1, "{format}");
         assert_eq!(found_alpha.is_some(), info.has_alpha(), "{format}");
         if let Some(found_alpha) = found_alpha {
-            let kept = (0..width * height).all(|index| {
-                found_alpha[index] == alpha(index % width, index / width)
-            });
+            let kept = (0..width * height)
+                .all(|index| found_alpha[index] == alpha(index % width, index / width));
             assert!(kept, "{format} loses its alpha");
         }
     }
@@ -262,16 +284,28 @@ fn nothing_is_lost_and_all_but_the_pixels_is_kept() {
             let buffer = sample.buffer().unwrap();
             let pts = (index != 3).then(|| gst::ClockTime::from_mseconds(u64::from(index) * 41));
             assert_eq!(buffer.pts(), pts);
-            assert_eq!(buffer.duration(), pts.map(|_| gst::ClockTime::from_mseconds(41)));
+            assert_eq!(
+                buffer.duration(),
+                pts.map(|_| gst::ClockTime::from_mseconds(41))
+            );
             assert_eq!(buffer.offset(), 100 + u64::from(index));
             assert!(buffer.flags().contains(gst::BufferFlags::MARKER));
-            let time = buffer.meta::<gst::ReferenceTimestampMeta>().unwrap().timestamp();
+            let time = buffer
+                .meta::<gst::ReferenceTimestampMeta>()
+                .unwrap()
+                .timestamp();
             assert_eq!(time, gst::ClockTime::from_seconds(u64::from(index)));
-            let region = buffer.meta::<gst_video::VideoRegionOfInterestMeta>().unwrap().rect();
+            let region = buffer
+                .meta::<gst_video::VideoRegionOfInterestMeta>()
+                .unwrap()
+                .rect();
             assert_eq!(region, (1, 2, 3, 4));
             assert!(buffer.iter_meta::<gst_video::VideoMeta>().count() <= 1);
         }
-        assert!(line.sink.try_pull_sample(PATIENCE).is_none(), "more frames than came in");
+        assert!(
+            line.sink.try_pull_sample(PATIENCE).is_none(),
+            "more frames than came in"
+        );
         assert!(line.sink.is_eos());
     }
 }
@@ -297,7 +331,10 @@ fn interlaced_caps_are_refused_with_a_sentence() {
     line.push(rgb_buffer(&picture(32, 24, 1), 32, 24));
     match line.wait_for(&[gst::MessageType::Error]).view() {
         gst::MessageView::Error(error) => {
-            assert!(error.error().to_string().contains("deinterlace"), "{error:?}");
+            assert!(
+                error.error().to_string().contains("deinterlace"),
+                "{error:?}"
+            );
         }
         _ => unreachable!(),
     }

@@ -78,7 +78,7 @@ pub fn cut(
             continue;
         }
         let picture = match options.size {
-            Some(side) => resized(&picture, side)?,
+            Some(side) => resized(picture, side)?,
             None => picture,
         };
         written += 1;
@@ -269,8 +269,8 @@ impl Reader {
                 gst::MessageView::Error(error) => {
                     return Some(match missing {
                         Some(what) => anyhow!(
-                            "{} needs a {what}, which GStreamer lacks here; install the plugin \
-                             that holds it (Debian: gstreamer1.0-libav, \
+                            "{} cannot be decoded without this, which GStreamer lacks here: {what}; \
+                             install the plugin that holds it (Debian: gstreamer1.0-libav, \
                              gstreamer1.0-plugins-good, -bad or -ugly)",
                             self.name
                         ),

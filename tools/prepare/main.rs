@@ -9,12 +9,19 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use image::RgbImage;
+use munit_tools::data::Skipped;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
-use munit_tools::prepare::folder::{self, Format, Outcome, Source};
+use munit_tools::prepare::folder::{self, Format, PictureFile};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
 
 #[derive(Parser)]
-#[command(name = "munit-prepare", version, about, after_help = EXAMPLES)]
+#[command(
+    name = "munit-prepare",
+    version,
+    about = "Makes pictures to train on from photographs and video",
+    after_help = EXAMPLES
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -23,8 +30,8 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   Drawings from one half of the photographs, the other half as the second domain:
-    munit-prepare edges photos drawings --half first
-    munit-prepare split photos /tmp/unused others
+    munit-prepare split photos first second
+    munit-prepare edges first drawings
 
   Illustrations in many styles, shorter side 200 pixels:
     munit-prepare illustrate photos prints --size 200 --seed 7
@@ -55,35 +62,34 @@ enum Command {
         seed: u64,
     },
     /// Copy a set into two folders that share no picture
-    Split {
-        /// Folder of pictures, searched with its subfolders
-        input: PathBuf,
-        /// Folder for the first part
-        first: PathBuf,
-        /// Folder for the second part
-        second: PathBuf,
-        /// Percentage of the set that goes to the first part
-        #[arg(long, default_value_t = 50.0, value_parser = percentage)]
-        share: f32,
-        /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
-        #[arg(long)]
-        keep_clips: bool,
-        /// Scale the shorter side to this many pixels; without it files are copied as they are
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
-        size: Option<u32>,
-        /// Format of scaled pictures
-        #[arg(long, value_enum, default_value_t = FormatName::Png)]
-        format: FormatName,
-    },
+    Split(SplitArguments),
     /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
     Frames(FrameArguments),
 }
 
 #[derive(Args)]
-#[cfg_attr(
-    not(feature = "video"),
-    expect(dead_code, reason = "parsed for the help text only")
-)]
+struct SplitArguments {
+    /// Folder of pictures, searched with its subfolders
+    input: PathBuf,
+    /// Folder for the first part
+    first: PathBuf,
+    /// Folder for the second part
+    second: PathBuf,
+    /// Percentage of the set that goes to the first part
+    #[arg(long, default_value_t = 50.0, value_parser = percentage)]
+    share: f32,
+    /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
+    #[arg(long)]
+    keep_clips: bool,
+    /// Scale the shorter side to this many pixels; without it files are copied as they are
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Format of scaled pictures
+    #[arg(long, value_enum, default_value_t = FormatName::Png)]
+    format: FormatName,
+}
+
+#[derive(Args)]
 struct FrameArguments {
     /// Video file in any format that GStreamer decodes
     video: PathBuf,
@@ -149,23 +155,21 @@ impl From<FormatName> for Format {
 }
 
 impl Set {
-    fn sources(&self) -> Result<Vec<Source>> {
-        let sources = folder::pictures(&self.input, &[&self.output])?;
+    fn files(&self) -> Result<Vec<PictureFile>> {
+        let files = list(&self.input, &[&self.output])?;
         let Some(half) = self.half else {
-            return Ok(sources);
+            return Ok(files);
         };
-        let [first, second] = folder::split(sources, 0.5, self.keep_clips);
-        let chosen = match half {
+        let [first, second] = divided(&self.input, files, 50.0, self.keep_clips)?;
+        Ok(match half {
             Half::First => first,
             Half::Second => second,
-        };
-        if chosen.is_empty() {
-            bail!(
-                "{} holds one picture or clip only, which is all in the first half",
-                self.input.display()
-            );
-        }
-        Ok(chosen)
+        })
+    }
+
+    fn convert(&self, draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync) -> Result<()> {
+        let format = self.format.into();
+        convert(&self.files()?, &self.output, format, self.size, draw)
     }
 }
 
@@ -186,56 +190,94 @@ fn run(command: Command) -> Result<()> {
                 detail,
                 ..EdgeOptions::default()
             };
-            let outcome = folder::convert(
-                &set.sources()?,
-                &set.output,
-                set.format.into(),
-                set.size,
-                |_, picture| draw_edges(&picture, &options),
-            )?;
-            report(&outcome, &set.output);
+            set.convert(|_, picture| draw_edges(&picture, &options))
         }
-        Command::Illustrate { set, seed } => {
-            let outcome = folder::convert(
-                &set.sources()?,
-                &set.output,
-                set.format.into(),
-                set.size,
-                |source, picture| illustrate(&picture, &PrintStyle::from_seed(source.hash(seed))),
-            )?;
-            report(&outcome, &set.output);
+        Command::Illustrate { set, seed } => set
+            .convert(|file, picture| illustrate(&picture, &PrintStyle::from_seed(file.hash(seed)))),
+        Command::Split(arguments) => split(&arguments),
+        Command::Frames(arguments) => cut_frames(&arguments),
+    }
+}
+
+fn split(arguments: &SplitArguments) -> Result<()> {
+    let outputs = [arguments.first.as_path(), arguments.second.as_path()];
+    for output in outputs {
+        // Left-overs of another division would be in both parts.
+        if output
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some())
+        {
+            bail!(
+                "{} is not empty; choose a new folder or empty this one, so that the parts share \
+                 no picture",
+                output.display()
+            );
         }
-        Command::Split {
-            input,
-            first,
-            second,
-            share,
-            keep_clips,
-            size,
-            format,
-        } => {
-            let sources = folder::pictures(&input, &[&first, &second])?;
-            let parts = folder::split(sources, share / 100.0, keep_clips);
-            for (sources, output) in parts.iter().zip([first, second]) {
-                if sources.is_empty() {
-                    bail!(
-                        "{} holds one picture or clip only, which cannot be divided",
-                        input.display()
-                    );
-                }
-                if size.is_none() {
-                    folder::copy(sources, &output)?;
-                    println!("{} files copied to {}", sources.len(), output.display());
-                    continue;
-                }
-                let outcome =
-                    folder::convert(sources, &output, format.into(), size, |_, picture| picture)?;
-                report(&outcome, &output);
-            }
+    }
+    let files = list(&arguments.input, &outputs)?;
+    let parts = divided(
+        &arguments.input,
+        files,
+        arguments.share,
+        arguments.keep_clips,
+    )?;
+    for (files, output) in parts.iter().zip(outputs) {
+        if arguments.size.is_some() {
+            let format = arguments.format.into();
+            convert(files, output, format, arguments.size, |_, picture| picture)?;
+        } else {
+            folder::copy(files, output)?;
+            println!("{} files copied to {}", files.len(), output.display());
         }
-        Command::Frames(arguments) => cut_frames(&arguments)?,
     }
     Ok(())
+}
+
+/// The pictures of a set; what could not be looked at is listed.
+fn list(input: &Path, outputs: &[&Path]) -> Result<Vec<PictureFile>> {
+    let (files, skipped) = folder::pictures(input, outputs)?;
+    show_skipped(&skipped);
+    Ok(files)
+}
+
+fn divided(
+    input: &Path,
+    files: Vec<PictureFile>,
+    percentage: f32,
+    keep_clips: bool,
+) -> Result<[Vec<PictureFile>; 2]> {
+    let parts = folder::split(files, percentage / 100.0, keep_clips);
+    if parts.iter().any(Vec::is_empty) {
+        bail!(
+            "{} holds only one {}, which cannot be divided",
+            input.display(),
+            if keep_clips { "clip" } else { "picture" }
+        );
+    }
+    Ok(parts)
+}
+
+fn convert(
+    files: &[PictureFile],
+    output: &Path,
+    format: Format,
+    size: Option<u32>,
+    draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
+) -> Result<()> {
+    let skipped = folder::convert(files, output, format, size, draw)?;
+    show_skipped(&skipped);
+    println!(
+        "{} pictures written to {}",
+        files.len() - skipped.len(),
+        output.display()
+    );
+    Ok(())
+}
+
+fn show_skipped(skipped: &[Skipped]) {
+    for skipped in skipped {
+        eprintln!("munit-prepare: skipped {skipped}");
+    }
 }
 
 #[cfg(feature = "video")]
@@ -266,17 +308,6 @@ fn cut_frames(_: &FrameArguments) -> Result<()> {
         "this program was built without video; build it with the feature \"video\" \
          (cargo build -p munit-tools --features video), which needs GStreamer"
     )
-}
-
-fn report(outcome: &Outcome, output: &Path) {
-    for (path, problem) in &outcome.skipped {
-        eprintln!("munit-prepare: skipped {}: {problem}", path.display());
-    }
-    println!(
-        "{} pictures written to {}",
-        outcome.written,
-        output.display()
-    );
 }
 
 fn share(text: &str) -> Result<f32, String> {

@@ -106,6 +106,13 @@ pub(super) fn channels_last(
     Ok(memory.f_permute([0, 3, 1, 2])?)
 }
 
+/// The same map with its channels last in memory; copies only where libtorch, which cannot tell
+/// the orders apart for a single channel, has chosen another.
+pub(super) fn as_channels_last(map: &Tensor) -> Result<Tensor> {
+    let pixels = map.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+    Ok(pixels.f_permute([0, 3, 1, 2])?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

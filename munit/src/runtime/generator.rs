@@ -85,6 +85,7 @@ impl Builder<'_> {
         };
         Ok(Block {
             convolution,
+            phases: false,
             norm,
             nonlinearity: Nonlinearity::new(activation, &self.weights, name)?,
         })
@@ -155,13 +156,24 @@ impl Builder<'_> {
                 self.placement,
             )?));
         }
-        stages.push(Stage::Block(self.block(
-            &format!("dec.model.{}", 2 * n_downsample + 1),
-            [dim, output_channels],
+        let name = format!("dec.model.{}", 2 * n_downsample + 1);
+        let channels = [dim, output_channels];
+        let mut last = self.block(
+            &name,
+            channels,
             [7, 1, 3],
             BlockNorm::None,
             Activation::Tanh,
-        )?));
+        )?;
+        // Without downsampling a picture may have odd sides.
+        if n_downsample > 0 {
+            let shape = [output_channels, dim, 7, 7];
+            let border = last.border();
+            last.convolution =
+                Convolution::with_phases(&self.weights, &name, shape, border, self.placement)?;
+            last.phases = true;
+        }
+        stages.push(Stage::Block(last));
         Ok(stages)
     }
 

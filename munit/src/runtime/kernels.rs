@@ -7,7 +7,7 @@ use std::ops::Range;
 use tch::{Device, Tensor};
 
 use super::border::{Border, continued};
-use super::element::{Element, channels_last, elements, elements_mut};
+use super::element::{Element, as_channels_last, channels_last, elements, elements_mut};
 use super::layers::{EPSILON, Map, Nonlinearity, Normalisation};
 use super::parallel;
 use super::simd::vectorised;
@@ -30,7 +30,8 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map
     let size = output.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
     let source_channels = size[1] as usize;
-    let values = elements::<T>(output)?;
+    let output = as_channels_last(output)?;
+    let values = elements::<T>(&output)?;
     // A row of the result takes `block` neighbouring channels of each pixel of a source row:
     // all of them, or both phases of one of its two rows.
     let (enlargement, block) = if finish.phases {
@@ -40,11 +41,16 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map
     };
     let channels = block / enlargement;
     let (scale, shift) = affine(values, source_channels, channels, finish.norm)?;
-    let (scale, shift) = (scale.repeat(enlargement), shift.repeat(enlargement));
+    // Blocks narrower than a vector register are gathered into whole rows first.
+    let gathered = finish.phases && block < 16;
+    let repetition = if gathered { 2 * width } else { enlargement };
+    let (scale, shift) = (scale.repeat(repetition), shift.repeat(repetition));
 
     let (tall, wide) = (enlargement * height, enlargement * width);
     let &Finish {
-        nonlinearity, border, ..
+        nonlinearity,
+        border,
+        ..
     } = finish;
     let edge = border.width;
     let residual = finish
@@ -59,40 +65,43 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map
         Device::Cpu,
     )?;
     let row_length = (wide + 2 * edge) * channels;
-    parallel::for_each_band(
-        elements_mut::<T>(&mut result)?,
-        row_length,
-        &|first, band| {
-            for (number, row) in band.chunks_exact_mut(row_length).enumerate() {
-                let index = (first + number) as isize - edge as isize;
-                let Some(y) = continued(index, tall, border.padding) else {
-                    row.fill(T::from_f32(0.0));
-                    continue;
-                };
-                let start = y / enlargement * width * source_channels + y % enlargement * block;
-                let end = (y / enlargement + 1) * width * source_channels;
-                let residual = residual.map(|(values, border)| {
-                    let border = border as usize;
-                    let start = ((y + border) * (wide + 2 * border) + border) * channels;
-                    &values[start..start + wide * channels]
-                });
-                let interior = edge * channels..(edge + wide) * channels;
-                apply(
-                    &values[start..end],
-                    source_channels,
-                    (&scale, &shift),
-                    nonlinearity,
-                    residual,
-                    &mut row[interior],
-                );
-                continue_row(row, channels, border);
+    let finish_rows = |first: usize, band: &mut [T]| {
+        let mut gathered_row = vec![T::from_f32(0.0); if gathered { wide * channels } else { 0 }];
+        for (number, row) in band.chunks_exact_mut(row_length).enumerate() {
+            let index = (first + number) as isize - edge as isize;
+            let Some(y) = continued(index, tall, border.padding) else {
+                row.fill(T::from_f32(0.0));
+                continue;
+            };
+            let start = y / enlargement * width * source_channels + y % enlargement * block;
+            let end = (y / enlargement + 1) * width * source_channels;
+            let mut source = (&values[start..end], source_channels);
+            if gathered {
+                gather_blocks(source, block, &mut gathered_row);
+                source = (&gathered_row, gathered_row.len());
             }
-        },
-    );
+            let residual = residual.map(|(values, edge)| {
+                let edge = edge as usize;
+                let start = ((y + edge) * (wide + 2 * edge) + edge) * channels;
+                &values[start..start + wide * channels]
+            });
+            let interior = &mut row[edge * channels..(edge + wide) * channels];
+            apply(source, (&scale, &shift), nonlinearity, residual, interior);
+            continue_row(row, channels, border);
+        }
+    };
+    parallel::for_each_band(elements_mut::<T>(&mut result)?, row_length, &finish_rows);
     Ok(Map {
         tensor: result,
         border: edge as i64,
     })
+}
+
+/// Copies the first `block` elements of every `step`.
+fn gather_blocks<T: Element>((source, step): (&[T], usize), block: usize, row: &mut [T]) {
+    for (source, block) in source.chunks(step).zip(row.chunks_exact_mut(block)) {
+        block.copy_from_slice(&source[..block.len()]);
+    }
 }
 
 /// Fills both ends of a row whose interior is there.
@@ -254,34 +263,33 @@ vectorised! {
         }
     }
 
-    /// Scales, shifts and activates the first channels of every `step`, and adds the residual.
+    /// Scales, shifts and activates the first channels of every step of the source, and adds
+    /// the residual.
     fn apply<T: Element>(
-        source: &[T],
-        step: usize,
+        source: (&[T], usize),
         affine: (&[f32], &[f32]),
         nonlinearity: Nonlinearity,
         residual: Option<&[T]>,
         result: &mut [T],
     ) {
         match nonlinearity {
-            Nonlinearity::None => apply_with(source, step, affine, |value| value, residual, result),
+            Nonlinearity::None => apply_with(source, affine, |value| value, residual, result),
             Nonlinearity::Relu => {
-                apply_with(source, step, affine, |value| value.max(0.0), residual, result);
+                apply_with(source, affine, |value| value.max(0.0), residual, result);
             }
             Nonlinearity::Leaky(slope) => {
                 let leaky = |value| if value < 0.0 { value * slope } else { value };
-                apply_with(source, step, affine, leaky, residual, result);
+                apply_with(source, affine, leaky, residual, result);
             }
-            Nonlinearity::Selu => apply_with(source, step, affine, selu, residual, result),
-            Nonlinearity::Tanh => apply_with(source, step, affine, tanh, residual, result),
+            Nonlinearity::Selu => apply_with(source, affine, selu, residual, result),
+            Nonlinearity::Tanh => apply_with(source, affine, tanh, residual, result),
         }
     }
 }
 
 #[inline(always)]
 fn apply_with<T: Element>(
-    source: &[T],
-    step: usize,
+    (source, step): (&[T], usize),
     (scale, shift): (&[f32], &[f32]),
     activate: impl Fn(f32) -> f32,
     residual: Option<&[T]>,

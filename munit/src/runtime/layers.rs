@@ -4,6 +4,7 @@ use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::{Border, continued};
+use super::element::as_channels_last;
 use super::kernels::{self, Finish};
 use super::weights::Weights;
 use crate::Result;
@@ -23,8 +24,7 @@ impl Placement {
     /// Moves a single-precision convolution weight there, channels last.
     fn pack(self, weight: &Tensor) -> Result<Tensor> {
         let weight = weight.f_to_device(self.device)?.f_to_kind(self.kind)?;
-        let channels_last = weight.f_permute([0, 2, 3, 1])?.f_contiguous()?;
-        Ok(channels_last.f_permute([0, 3, 1, 2])?)
+        as_channels_last(&weight)
     }
 }
 
@@ -131,6 +131,27 @@ impl Convolution {
         Self::from_tensors(&weight, Some(&bias), stride, border, placement)
     }
 
+    /// A stride-1 convolution that computes the pixels of each 2×2 square as groups of channels,
+    /// which need an even number of rows and columns: three output channels would use three
+    /// lanes of a vector of sixteen. The kernel grows by one row and one column, of which each
+    /// phase leaves one empty.
+    pub(super) fn with_phases(
+        weights: &Weights,
+        name: &str,
+        shape: [i64; 4],
+        border: Border,
+        placement: Placement,
+    ) -> Result<Self> {
+        let weight = weights.tensor(&format!("{name}.conv.weight"), &shape)?;
+        let bias = weights.tensor(&format!("{name}.conv.bias"), &shape[..1])?;
+        let phases: Vec<Tensor> = [[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0]]
+            .into_iter()
+            .map(|sides| weight.f_constant_pad_nd(sides))
+            .collect::<Result<_, _>>()?;
+        let weight = Tensor::f_cat(&phases, 0)?;
+        Self::from_tensors(&weight, Some(&bias.f_repeat([4])?), 2, border, placement)
+    }
+
     fn from_tensors(
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -160,6 +181,8 @@ impl Convolution {
 /// Convolution, norm and activation.
 pub(super) struct Block {
     pub(super) convolution: Convolution,
+    /// Whether the convolution was made [`Convolution::with_phases`].
+    pub(super) phases: bool,
     pub(super) norm: Normalisation,
     pub(super) nonlinearity: Nonlinearity,
 }
@@ -180,7 +203,7 @@ impl Block {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
                 residual,
-                phases: false,
+                phases: self.phases,
                 border,
             },
         )

@@ -4,7 +4,7 @@ use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
-use super::element::{Element, elements};
+use super::element::{Element, as_channels_last, elements};
 use super::generator::{Generator, StyleEncoder};
 use super::layers::{Map, Placement};
 use super::{DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision};
@@ -159,7 +159,7 @@ impl Translator {
                 .f_to_device(Device::Cpu)?
                 .f_to_kind(Kind::Float)?
                 .f_internal_upsample_bicubic2d_aa(large, false, None, None)?;
-            write::<f32>(&channels_last_copy(&translated)?, input, output, strength)
+            write::<f32>(&as_channels_last(&translated)?, input, output, strength)
         }
     }
 
@@ -236,7 +236,7 @@ impl Translator {
         let border = encoder.border();
         let padded = border.surround(&sized.f_to_device(self.device)?)?;
         encoder.forward(Map {
-            tensor: channels_last_copy(&padded)?,
+            tensor: as_channels_last(&padded)?,
             border: border.width as i64,
         })
     }
@@ -250,7 +250,7 @@ impl Translator {
         let reflected =
             picture.f_reflection_pad2d([0, wide as i64 - width, 0, tall as i64 - height])?;
         let border = self.generator.border();
-        let padded = channels_last_copy(&border.surround(&reflected)?)?;
+        let padded = as_channels_last(&border.surround(&reflected)?)?;
         self.generator.forward(self.place(padded, border)?)
     }
 
@@ -317,11 +317,6 @@ const SMALLEST_STYLE_PICTURE: usize = 16;
 fn resize_input(picture: &Tensor, (height, width): (usize, usize)) -> Result<Tensor> {
     let size = [height as i64, width as i64];
     Ok(picture.f_internal_upsample_bilinear2d_aa(size, false, None, None)?)
-}
-
-fn channels_last_copy(tensor: &Tensor) -> Result<Tensor> {
-    let pixels = tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?;
-    Ok(pixels.f_permute([0, 3, 1, 2])?)
 }
 
 /// Writes a translation `[1, C, H, W]`, at least as large as the picture.

@@ -281,7 +281,7 @@ impl Exchange {
     /// Passes an event on to the output task.
     pub(super) fn forward_event(&self, event: gst::Event, epoch: u64) {
         let mut state = self.state();
-        if epoch != state.epoch && !survives_flush(&event) {
+        if state.stopped || (epoch != state.epoch && !survives_flush(&event)) {
             return;
         }
         if event.type_() == gst::EventType::Caps {
@@ -462,12 +462,12 @@ impl Exchange {
         self.changed.notify_all();
     }
 
-    /// Lets enough finished frames wait to bridge `spare`, the time between a frame's leaving and
-    /// its being shown: while a frame waits for the sink's clock, those behind it wait here.
-    pub fn set_spare_time(&self, spare: Duration, frame_interval: Option<Duration>) {
+    /// Takes the time from a frame's coming until the sink shows it. While it waits there for its
+    /// time, those that come after it wait here: so many may be finished before the worker pauses.
+    pub fn set_stay(&self, stay: Duration, frame_interval: Option<Duration>) {
         let frames = match frame_interval {
             Some(interval) if !interval.is_zero() => {
-                (spare.as_secs_f64() / interval.as_secs_f64()).ceil() as usize
+                (stay.as_secs_f64() / interval.as_secs_f64()).ceil() as usize
             }
             _ => 0,
         };
@@ -491,5 +491,168 @@ fn deactivate(pool: Option<gst::BufferPool>) {
             obj = pool,
             "cannot deactivate the pool: {error}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(live: bool) -> Exchange {
+        gst::init().unwrap();
+        let exchange = Exchange::default();
+        exchange.start();
+        exchange.stop_flush();
+        exchange.set_live(live);
+        exchange
+    }
+
+    fn frame(offset: u64) -> Frame {
+        let mut buffer = gst::Buffer::new();
+        buffer.get_mut().unwrap().set_offset(offset);
+        Frame {
+            buffer,
+            segment: gst::FormattedSegment::new(),
+            arrived: Instant::now(),
+            after_drop: false,
+        }
+    }
+
+    fn caps_event() -> gst::Event {
+        gst::event::Caps::new(&gst::Caps::new_empty_simple("video/x-raw"))
+    }
+
+    fn segment_event() -> gst::Event {
+        gst::event::Segment::new(&gst::FormattedSegment::<gst::ClockTime>::new())
+    }
+
+    fn taken_frame(exchange: &Exchange) -> (Box<Frame>, u64) {
+        match exchange.take().unwrap() {
+            Job {
+                work: Work::Frame { frame, .. },
+                epoch,
+            } => (frame, epoch),
+            Job { work, .. } => panic!("{work:?}"),
+        }
+    }
+
+    fn taken_event(exchange: &Exchange) -> (gst::Event, u64) {
+        match exchange.take().unwrap() {
+            Job {
+                work: Work::Event(event),
+                epoch,
+            } => (event, epoch),
+            Job { work, .. } => panic!("{work:?}"),
+        }
+    }
+
+    #[test]
+    fn a_newer_live_frame_replaces_the_waiting_one_behind_the_events_between() {
+        let exchange = started(true);
+        assert!(exchange.offer_frame(frame(1)).unwrap().is_none());
+        exchange.offer_event(segment_event()).unwrap();
+        let replaced = exchange.offer_frame(frame(2)).unwrap().unwrap();
+        assert_eq!(replaced.buffer.offset(), 1);
+        let counts = FrameCounts {
+            processed: 0,
+            dropped: 1,
+        };
+        assert_eq!(exchange.counts(), counts);
+        assert_eq!(taken_event(&exchange).0.type_(), gst::EventType::Segment);
+        let (newest, _) = taken_frame(&exchange);
+        assert_eq!(newest.buffer.offset(), 2);
+        assert!(newest.after_drop);
+    }
+
+    #[test]
+    fn without_a_live_source_a_second_frame_waits_for_the_slot() {
+        let exchange = started(false);
+        exchange.offer_frame(frame(1)).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| exchange.offer_frame(frame(2)));
+            assert_eq!(taken_frame(&exchange).0.buffer.offset(), 1);
+            assert!(second.join().unwrap().unwrap().is_none());
+        });
+        assert_eq!(taken_frame(&exchange).0.buffer.offset(), 2);
+        assert_eq!(exchange.counts().dropped, 0);
+    }
+
+    #[test]
+    fn a_flush_keeps_what_describes_the_stream() {
+        let exchange = started(false);
+        exchange.offer_event(caps_event()).unwrap();
+        exchange.offer_event(segment_event()).unwrap();
+        exchange.offer_frame(frame(1)).unwrap();
+        exchange.start_flush();
+        assert_eq!(
+            exchange.offer_frame(frame(2)).unwrap_err(),
+            gst::FlowError::Flushing
+        );
+        exchange.stop_flush();
+        exchange.offer_frame(frame(3)).unwrap();
+        let (event, epoch) = taken_event(&exchange);
+        assert_eq!(event.type_(), gst::EventType::Caps);
+        exchange.forward_event(event, epoch);
+        assert_eq!(taken_frame(&exchange).0.buffer.offset(), 3);
+    }
+
+    #[test]
+    fn what_was_begun_before_a_flush_does_not_leave_after_it() {
+        let exchange = started(false);
+        exchange.offer_frame(frame(1)).unwrap();
+        let (before, epoch) = taken_frame(&exchange);
+        exchange.start_flush();
+        exchange.stop_flush();
+        exchange.deliver(before.buffer, epoch);
+        exchange.forward_event(segment_event(), epoch);
+        exchange.offer_frame(frame(2)).unwrap();
+        let (after, epoch) = taken_frame(&exchange);
+        exchange.deliver(after.buffer, epoch);
+        match exchange.next_output() {
+            Some(Output::Frame(buffer)) => assert_eq!(buffer.offset(), 2),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(exchange.counts().processed, 1);
+    }
+
+    #[test]
+    fn nothing_is_left_over_after_a_stop() {
+        let exchange = started(false);
+        exchange.offer_event(caps_event()).unwrap();
+        let (event, epoch) = taken_event(&exchange);
+        exchange.stop();
+        exchange.forward_event(event, epoch);
+        exchange.start();
+        exchange.stop_flush();
+        exchange.offer_frame(frame(1)).unwrap();
+        let (next, epoch) = taken_frame(&exchange);
+        exchange.deliver(next.buffer, epoch);
+        assert!(matches!(exchange.next_output(), Some(Output::Frame(_))));
+    }
+
+    #[test]
+    fn after_the_end_frames_are_refused_until_a_new_stream() {
+        let exchange = started(false);
+        exchange.offer_event(gst::event::Eos::new()).unwrap();
+        assert_eq!(
+            exchange.offer_frame(frame(1)).unwrap_err(),
+            gst::FlowError::Eos
+        );
+        exchange
+            .offer_event(gst::event::StreamStart::new("next"))
+            .unwrap();
+        assert!(exchange.offer_frame(frame(2)).is_ok());
+    }
+
+    #[test]
+    fn the_queue_holds_as_many_frames_as_wait_for_the_sink() {
+        let exchange = started(true);
+        let interval = Some(Duration::from_millis(40));
+        for (stay, expected) in [(0, 1), (100, 4), (100_000, LARGEST_BACKLOG)] {
+            exchange.set_stay(Duration::from_millis(stay), interval);
+            assert_eq!(exchange.state().backlog, expected);
+        }
+        exchange.set_stay(Duration::from_secs(1), None);
+        assert_eq!(exchange.state().backlog, 1);
     }
 }

@@ -27,6 +27,13 @@ pub(crate) struct Worker {
     stalled_until: Option<Instant>,
 }
 
+/// Getting an output frame takes longer than this only if none is free.
+const POOL_IS_DRY: Duration = Duration::from_millis(1);
+
+fn frame_size(info: &VideoInfo) -> (usize, usize) {
+    (info.width() as usize, info.height() as usize)
+}
+
 /// Why a frame was not translated.
 enum Failure {
     /// The stream is flushing, stopping or refused; it knows already.
@@ -62,7 +69,7 @@ impl Worker {
         }
     }
 
-    /// Works until the exchange sends it away.
+    /// Works until the exchange sends it away, or until something panics.
     pub fn run(mut self) {
         let exchange = self.exchange.clone();
         while let Some(job) = exchange.take() {
@@ -79,6 +86,7 @@ impl Worker {
             );
             if !unharmed {
                 exchange.stop_flow(gst::FlowError::Error);
+                return;
             }
         }
     }
@@ -124,7 +132,7 @@ impl Worker {
     /// Finds out how long a frame takes before the first one comes.
     fn measure(&mut self, filter: &imp::MunitFilter) {
         self.take_mail(filter);
-        let Some(size) = filter.frame_size() else {
+        let Some(size) = self.info.as_ref().map(frame_size) else {
             return;
         };
         let settings = filter.frame_settings();
@@ -165,8 +173,14 @@ impl Worker {
         epoch: u64,
     ) -> Result<gst::Buffer, Failure> {
         let info = self.info.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
+        let size = frame_size(info);
+        let asked = Instant::now();
         let mut output = self.exchange.acquire(epoch)?;
         let begin = Instant::now();
+        if begin.duration_since(asked) > POOL_IS_DRY {
+            // As long as the sink holds its frames; see `Exchange::take`.
+            self.stalled_until = Some(begin);
+        }
 
         let stream_time = frame
             .buffer
@@ -204,7 +218,7 @@ impl Worker {
                 &input_view,
                 &mut output_view,
                 style,
-                &self.engine.options(&settings),
+                &self.engine.options(size, &settings),
             )
             .map_err(|error| Failure::Fatal(Problem::with_model(&self.engine.path, &error)))?;
         drop(output_frame);

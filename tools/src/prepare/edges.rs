@@ -142,9 +142,10 @@ impl Tracer {
         let (width, height) = (gradient.strength.width(), gradient.strength.height());
         // Thresholds follow the picture's own strong edges, so that a pale photograph is drawn too,
         // but stay above what noise in a flat area reaches.
+        let detail = detail.clamp(0.0, 1.0);
         let strong = gradient.strength.percentile(0.97).max(0.02);
-        let share = 0.5 - 0.4 * detail.clamp(0.0, 1.0);
-        let high = (share * strong).max(0.012);
+        let faintest = 0.012 * 2.5f32.powf(1.0 - 2.0 * detail);
+        let high = ((0.5 - 0.4 * detail) * strong).max(faintest);
         let low = 0.4 * high;
         let ridge = (0..width * height)
             .map(|i| ridge_point(gradient, i % width, i / width).filter(|p| p.strength > low))
@@ -425,6 +426,115 @@ impl Curve {
                     }
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    const SIDE: u32 = 160;
+    const CENTRE: f32 = 79.5;
+
+    fn disc(radius: f32, ground: [u8; 3], colour: [u8; 3]) -> RgbImage {
+        RgbImage::from_fn(SIDE, SIDE, |x, y| {
+            let inside = (x as f32 - CENTRE).hypot(y as f32 - CENTRE) < radius;
+            Rgb(if inside { colour } else { ground })
+        })
+    }
+
+    fn is_ink(drawing: &RgbImage, x: f32, y: f32) -> bool {
+        drawing.get_pixel(x.round() as u32, y.round() as u32)[0] < 100
+    }
+
+    fn assert_one_closed_rim(drawing: &RgbImage, radius: f32) {
+        for degrees in 0..360 {
+            let (sin, cos) = (degrees as f32).to_radians().sin_cos();
+            let drawn = (-3..=3).any(|off| {
+                let r = radius + 0.5 * off as f32;
+                is_ink(drawing, CENTRE + r * cos, CENTRE + r * sin)
+            });
+            assert!(drawn, "the contour is open at {degrees} degrees");
+        }
+        for (x, y, pixel) in drawing.enumerate_pixels() {
+            let off = ((x as f32 - CENTRE).hypot(y as f32 - CENTRE) - radius).abs();
+            assert!(off < 4.0 || pixel.0 == [255; 3], "ink at {x}, {y}");
+        }
+    }
+
+    #[test]
+    fn a_disc_becomes_a_closed_contour_at_its_rim_and_nothing_else() {
+        let photo = disc(50.0, [240; 3], [60; 3]);
+        assert_one_closed_rim(&draw_edges(&photo, &EdgeOptions::default()), 50.0);
+    }
+
+    #[test]
+    fn an_edge_between_colours_of_one_brightness_is_drawn() {
+        let photo = disc(40.0, [200, 80, 90], [70, 118, 100]);
+        let luma = Plane::luma(&photo);
+        assert!((luma.at(0, 0) - luma.at(80, 80)).abs() < 0.01);
+        assert_one_closed_rim(&draw_edges(&photo, &EdgeOptions::default()), 40.0);
+    }
+
+    #[test]
+    fn strokes_are_near_black_of_the_given_width_at_any_size() {
+        for side in [160u32, 480] {
+            let photo = RgbImage::from_fn(side, side, |x, _| {
+                Rgb([if x < side / 2 { 40 } else { 220 }; 3])
+            });
+            let options = EdgeOptions::default();
+            let drawing = draw_edges(&photo, &options);
+            let row: Vec<f32> = (0..side)
+                .map(|x| f32::from(drawing.get_pixel(x, side / 2)[0]))
+                .collect();
+            let ink: f32 = row.iter().map(|v| (255.0 - v) / (255.0 - INK)).sum();
+            let width = options.line_width * side as f32;
+            assert!((ink - width).abs() < 0.35, "{ink} instead of {width}");
+            assert_eq!(row.iter().copied().fold(255.0, f32::min), INK);
+        }
+    }
+
+    #[test]
+    fn noise_is_not_drawn() {
+        let mut state = 1u32;
+        let photo = RgbImage::from_fn(SIDE, SIDE, |_, _| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            Rgb([180 + (state >> 28) as u8; 3])
+        });
+        let drawing = draw_edges(&photo, &EdgeOptions::default());
+        assert!(drawing.pixels().all(|pixel| pixel.0 == [255; 3]));
+    }
+
+    #[test]
+    fn more_detail_draws_fainter_lines() {
+        let photo = RgbImage::from_fn(SIDE, SIDE, |x, _| {
+            Rgb([match x {
+                0..50 => 30,
+                50..110 => 230,
+                _ => 215,
+            }; 3])
+        });
+        let drawn = |detail| {
+            let options = EdgeOptions {
+                detail,
+                ..EdgeOptions::default()
+            };
+            let drawing = draw_edges(&photo, &options);
+            [50, 110].map(|x| (-2..2).any(|off| is_ink(&drawing, (x + off) as f32, 80.0)))
+        };
+        assert_eq!(drawn(0.0), [true, false]);
+        assert_eq!(drawn(1.0), [true, true]);
+    }
+
+    #[test]
+    fn tiny_and_flat_pictures_stay_white() {
+        for (width, height) in [(0, 0), (1, 1), (1, 7), (2, 2), (3, 3), (64, 5)] {
+            let photo = RgbImage::from_pixel(width, height, Rgb([90, 30, 200]));
+            let drawing = draw_edges(&photo, &EdgeOptions::default());
+            assert_eq!(drawing.dimensions(), (width, height));
+            assert!(drawing.pixels().all(|pixel| pixel.0 == [255; 3]));
         }
     }
 }

@@ -158,7 +158,7 @@ impl Plane {
     ///
     /// The window is sampled with at most 17×17 taps, which bounds the time per pixel.
     pub fn bilateral(&self, sigma_space: f32, sigma_range: f32) -> Self {
-        if sigma_space <= 0.0 || sigma_range <= 0.0 {
+        if sigma_space <= 0.0 || sigma_range <= 0.0 || self.values.is_empty() {
             return self.clone();
         }
         let radius = (2.0 * sigma_space).ceil() as isize;
@@ -262,4 +262,58 @@ impl Plane {
 pub fn smoothstep(from: f32, to: f32, value: f32) -> f32 {
     let t = ((value - from) / (to - from)).clamp(0.0, 1.0);
     t * t * (3.0 - 2.0 * t)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gaussian_keeps_the_mean_and_spreads_as_its_deviation_says() {
+        let mut point = Plane::filled(41, 41, 0.0);
+        point.set(20, 20, 1.0);
+        let blurred = point.gaussian(3.0);
+        let sum: f32 = blurred.values().iter().sum();
+        assert!((sum - 1.0).abs() < 1e-3, "{sum}");
+        let ratio = blurred.at(23, 20) / blurred.at(20, 20);
+        assert!((ratio - (-0.5f32).exp()).abs() < 1e-3, "{ratio}");
+    }
+
+    #[test]
+    fn the_bilateral_filter_smooths_areas_and_keeps_edges() {
+        let noisy_step = Plane::from_fn(40, 40, |x, y| {
+            let noise = if (x + y) % 2 == 0 { 0.03 } else { -0.03 };
+            if x < 20 { 0.2 + noise } else { 0.8 + noise }
+        });
+        let smooth = noisy_step.bilateral(2.0, 0.1);
+        for x in 0..40 {
+            let expected = if x < 20 { 0.2 } else { 0.8 };
+            assert!((smooth.at(x, 20) - expected).abs() < 0.01, "column {x}");
+        }
+    }
+
+    #[test]
+    fn the_gradient_of_a_ramp_is_its_slope() {
+        let ramp = Plane::from_fn(9, 9, |x, y| 0.03 * x as f32 - 0.02 * y as f32);
+        let [dx, dy] = ramp.gradient();
+        assert!((dx.at(4, 4) - 0.03).abs() < 1e-5);
+        assert!((dy.at(4, 4) + 0.02).abs() < 1e-5);
+    }
+
+    #[test]
+    fn percentiles_are_ranks() {
+        let plane = Plane::from_fn(101, 1, |x, _| ((x * 37) % 101) as f32);
+        assert_eq!(plane.percentile(0.02), 2.0);
+        assert_eq!(plane.percentile(0.98), 98.0);
+    }
+
+    #[test]
+    fn specks_go_and_lines_stay() {
+        let mut plane = Plane::filled(20, 20, 0.0);
+        plane.set(15, 15, 1.0);
+        (2..10).for_each(|i| plane.set(i, i, 1.0));
+        let cleaned = plane.without_specks(0.5, 5);
+        assert_eq!(cleaned.at(15, 15), 0.0);
+        assert_eq!(cleaned.values().iter().sum::<f32>(), 8.0);
+    }
 }

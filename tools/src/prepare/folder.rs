@@ -9,25 +9,26 @@ use anyhow::{Context, Result, bail};
 use fast_image_resize::{ResizeOptions, Resizer};
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
-use walkdir::WalkDir;
 
-/// Extensions of files that are taken for pictures, in lower case.
-const EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "pnm"];
+use crate::data::{PictureError, Skipped, Source, read_picture};
+
+/// A picture's longest side after scaling, in pixels.
+const MAXIMUM_SIDE: u32 = 32_768;
 
 /// A picture file and its place in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct PictureFile {
     /// Where the file is.
     pub path: PathBuf,
     /// Its path relative to the set's folder.
     pub name: PathBuf,
 }
 
-impl Source {
-    /// A number that depends on the name and `seed` alone, the same on every machine.
+impl PictureFile {
+    /// A number that depends on the name and `seed` alone, the same at each run.
     pub fn hash(&self, seed: u64) -> u64 {
         hash(&self.name.to_string_lossy(), seed)
     }
@@ -51,59 +52,64 @@ fn hash(text: &str, seed: u64) -> u64 {
     value ^ (value >> 33)
 }
 
-/// The pictures in a folder and its subfolders, sorted by name, or the one picture at `input`.
-/// Files below one of `outputs` are left out, so that a result is never taken for a source.
+/// The pictures in a folder and its subfolders, sorted by name, or the one picture at `input`; and
+/// what could not be looked at. Files below one of `outputs` are left out, so that a result is never
+/// taken for a source.
 ///
 /// # Errors
-/// When there is nothing at `input`, or no picture.
-pub fn pictures(input: &Path, outputs: &[&Path]) -> Result<Vec<Source>> {
-    let kind = fs::metadata(input).with_context(|| format!("cannot read {}", input.display()))?;
-    if !kind.is_dir() {
-        let name = input.file_name().unwrap_or(input.as_os_str());
-        return Ok(vec![Source {
-            path: input.to_owned(),
-            name: name.into(),
-        }]);
-    }
-    let outputs: Vec<PathBuf> = outputs
-        .iter()
-        .filter_map(|output| output.canonicalize().ok())
-        .filter(|output| input.canonicalize().is_ok_and(|input| *output != input))
-        .collect();
-    let is_output = |path: &Path| {
-        path.canonicalize()
-            .is_ok_and(|path| outputs.contains(&path))
+/// When there is nothing at `input`, or no picture, or when `outputs` name the input's own folder or
+/// one folder twice.
+pub fn pictures(input: &Path, outputs: &[&Path]) -> Result<(Vec<PictureFile>, Vec<Skipped>)> {
+    let input_itself = input
+        .canonicalize()
+        .with_context(|| format!("cannot read {}", input.display()))?;
+    let own_folder = if input_itself.is_dir() {
+        Some(input_itself.as_path())
+    } else {
+        input_itself.parent()
     };
-    let mut sources = Vec::new();
-    let entries = WalkDir::new(input)
-        .follow_links(true)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| !entry.file_type().is_dir() || !is_output(entry.path()));
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot list {}", input.display()))?;
-        if !entry.file_type().is_file() || !has_picture_extension(entry.path()) {
-            continue;
+    let mut results: Vec<PathBuf> = Vec::new();
+    for output in outputs {
+        let result = std::path::absolute(output)
+            .with_context(|| format!("{} is no folder name", output.display()))?;
+        let result = result.canonicalize().unwrap_or(result);
+        if own_folder == Some(&result) || results.contains(&result) {
+            bail!(
+                "{} is used already; each result needs a folder of its own",
+                output.display()
+            );
         }
-        sources.push(Source {
-            name: entry.path().strip_prefix(input)?.to_owned(),
-            path: entry.into_path(),
-        });
+        results.push(result);
     }
-    if sources.is_empty() {
+    if !input_itself.is_dir() {
+        let file = PictureFile {
+            path: input.to_owned(),
+            name: input.file_name().unwrap_or(input.as_os_str()).into(),
+        };
+        return Ok((vec![file], Vec::new()));
+    }
+
+    let (candidates, skipped) = Source::Folder(input.to_owned()).candidates()?;
+    let is_result = |path: &Path| {
+        path.canonicalize()
+            .is_ok_and(|path| results.iter().any(|result| path.starts_with(result)))
+    };
+    let mut files = candidates
+        .into_iter()
+        .filter(|path| !is_result(path))
+        .map(|path| {
+            let name = path.strip_prefix(input)?.to_owned();
+            Ok(PictureFile { path, name })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    if files.is_empty() {
         bail!(
-            "{} holds no picture; files ending in {} are taken, in subfolders too",
-            input.display(),
-            EXTENSIONS.join(", ")
+            "there are no pictures in {}; put JPEG, PNG, WebP, BMP or PNM files there",
+            input.display()
         );
     }
-    Ok(sources)
-}
-
-fn has_picture_extension(path: &Path) -> bool {
-    path.extension()
-        .and_then(|extension| extension.to_str())
-        .is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
+    Ok((files, skipped))
 }
 
 /// Divides a set into two parts that share no picture; the first gets `share` (0 to 1) of it.
@@ -111,22 +117,22 @@ fn has_picture_extension(path: &Path) -> bool {
 /// Which picture goes where depends on the names alone, and the parts keep the order. With
 /// `keep_clips` the frames of one video (`NAME-000001`, `NAME-000002`, …) stay together. With two
 /// pictures (or clips) or more, neither part is empty.
-pub fn split(sources: Vec<Source>, share: f32, keep_clips: bool) -> [Vec<Source>; 2] {
-    let group = |source: &Source| {
+pub fn split(files: Vec<PictureFile>, share: f32, keep_clips: bool) -> [Vec<PictureFile>; 2] {
+    let group = |file: &PictureFile| {
         if keep_clips {
-            source.clip()
+            file.clip()
         } else {
-            source.name.to_string_lossy().into_owned()
+            file.name.to_string_lossy().into_owned()
         }
     };
     let mut sizes = BTreeMap::<String, usize>::new();
-    for source in &sources {
-        *sizes.entry(group(source)).or_default() += 1;
+    for file in &files {
+        *sizes.entry(group(file)).or_default() += 1;
     }
     let mut groups: Vec<(String, usize)> = sizes.into_iter().collect();
     groups.sort_by_cached_key(|(name, _)| hash(name, 0));
 
-    let wanted = share.clamp(0.0, 1.0) * sources.len() as f32;
+    let wanted = share.clamp(0.0, 1.0) * files.len() as f32;
     let last = groups.len().saturating_sub(1);
     let mut before = 0.0;
     let mut first_part = HashMap::new();
@@ -140,58 +146,36 @@ pub fn split(sources: Vec<Source>, share: f32, keep_clips: bool) -> [Vec<Source>
         before += size as f32;
         first_part.insert(name, in_first);
     }
-    let (first, second) = sources
-        .into_iter()
-        .partition(|source| first_part[&group(source)]);
+    let (first, second) = files.into_iter().partition(|file| first_part[&group(file)]);
     [first, second]
 }
 
-/// Reads a picture as RGB, upright (Exif orientation applied), transparency on white.
+/// The picture scaled so that its shorter side is `side` pixels.
 ///
 /// # Errors
-/// When the file cannot be read or is not a whole picture of a known format.
-pub fn read(path: &Path) -> Result<RgbImage> {
-    let mut decoder = ImageReader::open(path)?
-        .with_guessed_format()?
-        .into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    picture.apply_orientation(orientation);
-    if !picture.color().has_alpha() {
-        return Ok(picture.into_rgb8());
-    }
-    let picture = picture.into_rgba8();
-    Ok(RgbImage::from_fn(
-        picture.width(),
-        picture.height(),
-        |x, y| {
-            let [r, g, b, a] = picture.get_pixel(x, y).0.map(u32::from);
-            Rgb([r, g, b].map(|v| ((v * a + 255 * (255 - a) + 127) / 255) as u8))
-        },
-    ))
-}
-
-/// The picture resized so that its shorter side is `side` pixels.
-///
-/// # Errors
-/// When the result would be too large to hold.
-pub fn resized(picture: &RgbImage, side: u32) -> Result<RgbImage> {
+/// [`PictureError::TooLarge`] when the result would be.
+pub fn resized(picture: RgbImage, side: u32) -> Result<RgbImage, PictureError> {
     let (width, height) = picture.dimensions();
     let shorter = width.min(height);
     if shorter == side || shorter == 0 {
-        return Ok(picture.clone());
+        return Ok(picture);
     }
     let scaled = |length: u32| {
         let exact = f64::from(length) * f64::from(side) / f64::from(shorter);
-        (exact.round() as u32).max(1)
+        exact.round() as u32
     };
     let (width, height) = (scaled(width), scaled(height));
-    if u64::from(width) * u64::from(height) > 1 << 28 {
-        bail!("would become {width}×{height} pixels, which is too large");
+    if width.max(height) > MAXIMUM_SIDE {
+        return Err(PictureError::TooLarge);
     }
     let mut result = DynamicImage::new_rgb8(width, height);
-    let source = DynamicImage::from(picture.clone());
-    Resizer::new().resize(&source, &mut result, &ResizeOptions::new())?;
+    Resizer::new()
+        .resize(
+            &DynamicImage::from(picture),
+            &mut result,
+            &ResizeOptions::new(),
+        )
+        .map_err(|problem| PictureError::Broken(problem.to_string()))?;
     Ok(result.into_rgb8())
 }
 
@@ -218,10 +202,7 @@ impl Format {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(self, picture: &RgbImage, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
+        make_parent(path)?;
         let file =
             File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut file = BufWriter::new(file);
@@ -237,80 +218,68 @@ impl Format {
     }
 }
 
-/// What became of a set.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Number of pictures written.
-    pub written: usize,
-    /// Files that could not be read, and why, in the order of the set.
-    pub skipped: Vec<(PathBuf, String)>,
-}
-
 /// Reads each picture, scales its shorter side to `size` if given, and writes what `draw` makes of
 /// it below `output` under the source's name, with the format's extension. Works on all cores and
 /// shows a bar.
 ///
-/// Files that are not pictures are listed in the outcome and do not stop the work.
+/// Returns the files that could not be read; they do not stop the work.
 ///
 /// # Errors
 /// When a result cannot be written, or not one picture could be read.
 pub fn convert(
-    sources: &[Source],
+    files: &[PictureFile],
     output: &Path,
     format: Format,
     size: Option<u32>,
-    draw: impl Fn(&Source, RgbImage) -> RgbImage + Sync,
-) -> Result<Outcome> {
-    let bar = ProgressBar::new(sources.len() as u64);
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} pictures, {per_sec:.1}, {eta} left",
+    draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
+) -> Result<Vec<Skipped>> {
+    let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left",
     )?);
-    let skipped: Vec<(PathBuf, String)> = sources
+    let skipped: Vec<Skipped> = files
         .par_iter()
-        .zip(output_names(sources, format))
-        .map(|(source, name)| {
-            let picture = read(&source.path).and_then(|picture| match size {
-                Some(side) => resized(&picture, side),
+        .zip(output_names(files, format))
+        .map(|(file, name)| {
+            let picture = read_picture(&file.path).and_then(|picture| match size {
+                Some(side) => resized(picture, side),
                 None => Ok(picture),
             });
-            bar.inc(1);
-            match picture {
+            let skipped = match picture {
                 Ok(picture) => {
-                    format.write(&draw(source, picture), &output.join(name))?;
-                    Ok(None)
+                    format.write(&draw(file, picture), &output.join(name))?;
+                    None
                 }
-                Err(problem) => Ok(Some((source.path.clone(), format!("{problem:#}")))),
-            }
+                Err(reason) => Some(Skipped {
+                    path: file.path.clone(),
+                    reason,
+                }),
+            };
+            bar.inc(1);
+            Ok(skipped)
         })
         .filter_map(Result::transpose)
         .collect::<Result<_>>()?;
     bar.finish();
-    let written = sources.len() - skipped.len();
-    if let (0, Some((path, problem))) = (written, skipped.first()) {
-        bail!(
-            "none of {} files could be read as a picture; the first is {}: {problem}",
-            skipped.len(),
-            path.display()
-        );
+    if let Some(first) = skipped.first()
+        && skipped.len() == files.len()
+    {
+        bail!("there is no picture to work on; {first}");
     }
-    Ok(Outcome { written, skipped })
+    Ok(skipped)
 }
 
 /// Copies each file of the set below `output` under its name.
 ///
 /// # Errors
 /// When a file cannot be copied.
-pub fn copy(sources: &[Source], output: &Path) -> Result<()> {
-    for source in sources {
-        let target = output.join(&source.name);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        fs::copy(&source.path, &target).with_context(|| {
+pub fn copy(files: &[PictureFile], output: &Path) -> Result<()> {
+    for file in files {
+        let target = output.join(&file.name);
+        make_parent(&target)?;
+        fs::copy(&file.path, &target).with_context(|| {
             format!(
                 "cannot copy {} to {}",
-                source.path.display(),
+                file.path.display(),
                 target.display()
             )
         })?;
@@ -318,19 +287,27 @@ pub fn copy(sources: &[Source], output: &Path) -> Result<()> {
     Ok(())
 }
 
+fn make_parent(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))
+}
+
 /// The names of the results. Where two sources differ in their extension only, both keep it in
 /// front of the new one.
-fn output_names(sources: &[Source], format: Format) -> Vec<PathBuf> {
+fn output_names(files: &[PictureFile], format: Format) -> Vec<PathBuf> {
     let mut stems = HashMap::<PathBuf, usize>::new();
-    for source in sources {
-        *stems.entry(source.name.with_extension("")).or_default() += 1;
+    for file in files {
+        *stems.entry(file.name.with_extension("")).or_default() += 1;
     }
-    sources
+    files
         .iter()
-        .map(|source| {
-            let stem = source.name.with_extension("");
+        .map(|file| {
+            let stem = file.name.with_extension("");
             let mut name = if stems[&stem] > 1 {
-                source.name.clone().into_os_string()
+                file.name.clone().into_os_string()
             } else {
                 stem.into_os_string()
             };
@@ -339,4 +316,95 @@ fn output_names(sources: &[Source], format: Format) -> Vec<PathBuf> {
             name.into()
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn set(names: impl IntoIterator<Item = String>) -> Vec<PictureFile> {
+        names
+            .into_iter()
+            .map(|name| PictureFile {
+                path: Path::new("photos").join(&name),
+                name: name.into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn parts_share_no_picture_and_lose_none() {
+        let files = set((0..101).map(|i| format!("image_{i:04}.jpg")));
+        for share in [0.0, 0.1, 0.5, 0.95, 1.0] {
+            let [first, second] = split(files.clone(), share, false);
+            let names: HashSet<_> = first.iter().chain(&second).map(|f| &f.name).collect();
+            assert_eq!(names.len(), 101);
+            assert_eq!(first.len() + second.len(), 101);
+            let wanted = (share * 101.0).clamp(1.0, 100.0);
+            assert!((first.len() as f32 - wanted).abs() <= 1.0, "{share}");
+        }
+    }
+
+    #[test]
+    fn parts_do_not_depend_on_the_order_of_the_set() {
+        let files = set((0..40).map(|i| format!("{i}.png")));
+        let [first, _] = split(files.clone(), 0.5, false);
+        let [mut again, _] = split(files.into_iter().rev().collect(), 0.5, false);
+        again.reverse();
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn clips_stay_together() {
+        let files = set((0..12).flat_map(|clip| {
+            (1..=(3 + clip % 5)).map(move |frame| format!("day{clip}/walk-{frame:06}.jpg"))
+        }));
+        let parts = split(files, 0.5, true);
+        let [first, second] = parts
+            .each_ref()
+            .map(|part| part.iter().map(PictureFile::clip).collect::<HashSet<_>>());
+        assert_eq!(first.len() + second.len(), 12);
+        assert!(first.is_disjoint(&second));
+        assert!(parts.iter().all(|part| part.len() > 15));
+    }
+
+    #[test]
+    fn one_picture_is_all_in_the_first_part() {
+        let [first, second] = split(set(["a.png".to_owned()]), 0.5, false);
+        assert_eq!((first.len(), second.len()), (1, 0));
+    }
+
+    #[test]
+    fn results_of_like_named_sources_keep_apart() {
+        let names = ["a.jpg", "a.png", "b.webp", "deep/a.jpg", "c"];
+        assert_eq!(
+            output_names(&set(names.map(str::to_owned)), Format::Png),
+            ["a.jpg.png", "a.png.png", "b.png", "deep/a.png", "c.png"].map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn the_shorter_side_is_scaled() {
+        let picture = RgbImage::new(300, 200);
+        assert_eq!(
+            resized(picture.clone(), 100).unwrap().dimensions(),
+            (150, 100)
+        );
+        assert_eq!(
+            resized(picture.clone(), 400).unwrap().dimensions(),
+            (600, 400)
+        );
+        assert_eq!(resized(picture, 30_000), Err(PictureError::TooLarge));
+    }
+
+    #[test]
+    fn names_of_one_seed_get_numbers_of_their_own() {
+        let files = set((0..1000).map(|i| format!("{i}.jpg")));
+        let numbers: HashSet<u64> = (0..3)
+            .flat_map(|seed| files.iter().map(move |file| file.hash(seed)))
+            .collect();
+        assert_eq!(numbers.len(), 3000);
+    }
 }

@@ -221,3 +221,168 @@ fn encode(linear: [f32; 3]) -> [u8; 3] {
         (255.0 * coded).round().clamp(0.0, 255.0) as u8
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// A lit ball on a ground that grows lighter.
+    fn photo() -> RgbImage {
+        RgbImage::from_fn(180, 160, |x, y| {
+            let (dx, dy) = (x as f32 - 90.0, y as f32 - 80.0);
+            let value = if dx.hypot(dy) < 45.0 {
+                (140.0 - 1.2 * (dx + dy)).clamp(0.0, 255.0) as u8
+            } else {
+                60 + x as u8
+            };
+            Rgb([value, value, value / 2])
+        })
+    }
+
+    fn plain(seed: u64) -> PrintStyle {
+        PrintStyle {
+            screen: Screen::None,
+            ..PrintStyle::from_seed(seed)
+        }
+    }
+
+    fn mean(print: &RgbImage) -> [f32; 3] {
+        let count = (print.width() * print.height()) as f32;
+        [0, 1, 2].map(|k| print.pixels().map(|p| f32::from(p[k])).sum::<f32>() / count)
+    }
+
+    #[test]
+    fn a_seed_gives_one_print() {
+        let print = |seed| illustrate(&photo(), &PrintStyle::from_seed(seed));
+        assert_eq!(print(3), print(3));
+        assert_ne!(print(3), print(4));
+    }
+
+    #[test]
+    fn seeds_give_all_screens_all_counts_of_tones_and_hues_all_around() {
+        let (mut screens, mut counts, mut strongest) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
+        for seed in 0..60 {
+            let style = PrintStyle::from_seed(seed);
+            screens.insert(std::mem::discriminant(&style.screen));
+            counts.insert(style.tones.len());
+            let [r, g, b] = style.tones[1];
+            strongest.insert(if r > g && r > b {
+                'r'
+            } else if g > b {
+                'g'
+            } else {
+                'b'
+            });
+        }
+        assert_eq!(screens.len(), 3);
+        assert_eq!(counts, HashSet::from([4, 5, 6]));
+        assert_eq!(strongest.len(), 3);
+    }
+
+    #[test]
+    fn tones_grow_lighter_and_lose_colour_from_ink_to_paper() {
+        let luminance = |[r, g, b]: [f32; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        let saturation = |colour: [f32; 3]| {
+            let most = colour.iter().copied().fold(0.0, f32::max);
+            1.0 - colour.iter().copied().fold(1.0, f32::min) / most
+        };
+        for seed in 0..40 {
+            let style = PrintStyle::from_seed(seed);
+            let tones = &style.tones;
+            assert!(luminance(style.ink) < luminance(tones[0]), "seed {seed}");
+            for pair in tones.windows(2) {
+                assert!(luminance(pair[0]) < luminance(pair[1]), "seed {seed}");
+            }
+            let (darkest, paper) = (tones[0], tones[tones.len() - 1]);
+            assert!(luminance(paper) > 0.75, "seed {seed}");
+            assert!(saturation(paper) < saturation(darkest), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_print_has_few_flat_colours_of_its_palette() {
+        let style = plain(8);
+        let print = illustrate(&photo(), &style);
+        let palette: Vec<[u8; 3]> = style
+            .tones
+            .iter()
+            .chain([&style.ink])
+            .map(|&tone| encode(tone))
+            .collect();
+        let flat = print.pixels().filter(|p| palette.contains(&p.0)).count();
+        let all = (print.width() * print.height()) as usize;
+        assert!(flat * 10 > all * 8, "{flat} of {all} pixels");
+        for tone in &palette[..palette.len() - 1] {
+            assert!(print.pixels().any(|p| p.0 == *tone), "{tone:?} is missing");
+        }
+    }
+
+    #[test]
+    fn screens_darken_the_shadows_only() {
+        for screen in [
+            Screen::Dots {
+                period: 5.5,
+                angle: 0.8,
+            },
+            Screen::Hatching {
+                period: 5.0,
+                angle: 0.3,
+            },
+        ] {
+            let cover = |tone| {
+                let points = (0..100).flat_map(|y| (0..100).map(move |x| (x as f32, y as f32)));
+                points
+                    .map(|(x, y)| screen.cover(x, y, tone, 1.0))
+                    .sum::<f32>()
+                    / 10_000.0
+            };
+            assert!((0.3..0.7).contains(&cover(0.0)), "{}", cover(0.0));
+            assert!((0.05..0.3).contains(&cover(0.4)), "{}", cover(0.4));
+            assert_eq!(cover(0.7), 0.0);
+        }
+    }
+
+    #[test]
+    fn the_contour_of_a_shape_is_inked() {
+        let photo = RgbImage::from_fn(160, 160, |x, _| Rgb([if x < 80 { 120 } else { 200 }; 3]));
+        let style = plain(5);
+        let print = illustrate(&photo, &style);
+        let ink = encode(style.ink);
+        assert!((74..82).any(|x| print.get_pixel(x, 80).0 == ink));
+        assert!(
+            (0..60)
+                .chain(100..160)
+                .all(|x| print.get_pixel(x, 80).0 != ink)
+        );
+    }
+
+    #[test]
+    fn the_look_does_not_depend_on_the_resolution() {
+        let large =
+            image::imageops::resize(&photo(), 540, 480, image::imageops::FilterType::CatmullRom);
+        let style = PrintStyle::from_seed(2);
+        let (small, large) = (
+            mean(&illustrate(&photo(), &style)),
+            mean(&illustrate(&large, &style)),
+        );
+        for k in 0..3 {
+            assert!((small[k] - large[k]).abs() < 8.0, "{small:?} and {large:?}");
+        }
+    }
+
+    #[test]
+    fn tiny_and_flat_pictures_are_printed() {
+        for (width, height) in [(0, 0), (1, 1), (1, 9), (2, 2), (64, 3)] {
+            for value in [0, 128, 255] {
+                let photo = RgbImage::from_pixel(width, height, Rgb([value; 3]));
+                for seed in 0..6 {
+                    let print = illustrate(&photo, &PrintStyle::from_seed(seed));
+                    assert_eq!(print.dimensions(), (width, height));
+                }
+            }
+        }
+    }
+}
