@@ -7,6 +7,8 @@ use super::border::{Border, continued};
 use super::element::as_channels_last;
 use super::kernels::{self, Finish};
 use super::weights::Weights;
+#[cfg(target_arch = "x86_64")]
+use super::winograd::Winograd;
 use crate::Result;
 use crate::config::{Activation, Padding};
 
@@ -108,11 +110,49 @@ pub(super) enum Normalisation {
     },
 }
 
+/// How a convolution is computed.
+enum Kernel {
+    Libtorch {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        stride: i64,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Winograd(Winograd),
+}
+
+impl Kernel {
+    fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: i64,
+        placement: Placement,
+    ) -> Result<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if stride == 1
+            && placement.device == Device::Cpu
+            && placement.kind == Kind::Float
+            && let Some(winograd) = Winograd::new(weight, bias)?
+        {
+            return Ok(Self::Winograd(winograd));
+        }
+        let bias = bias
+            .map(|bias| {
+                bias.f_to_device(placement.device)?
+                    .f_to_kind(placement.kind)
+            })
+            .transpose()?;
+        Ok(Self::Libtorch {
+            weight: placement.pack(weight)?,
+            bias,
+            stride,
+        })
+    }
+}
+
 /// A convolution over maps that already have their border.
 pub(super) struct Convolution {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    stride: i64,
+    kernel: Kernel,
     border: Border,
 }
 
@@ -159,22 +199,22 @@ impl Convolution {
         border: Border,
         placement: Placement,
     ) -> Result<Self> {
-        let bias = bias
-            .map(|bias| {
-                bias.f_to_device(placement.device)?
-                    .f_to_kind(placement.kind)
-            })
-            .transpose()?;
         Ok(Self {
-            weight: placement.pack(weight)?,
-            bias,
-            stride,
+            kernel: Kernel::new(weight, bias, stride, placement)?,
             border,
         })
     }
 
     fn forward(&self, padded: &Tensor) -> Result<Tensor> {
-        Ok(padded.f_conv2d(&self.weight, self.bias.as_ref(), self.stride, 0, 1, 1)?)
+        match &self.kernel {
+            Kernel::Libtorch {
+                weight,
+                bias,
+                stride,
+            } => Ok(padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Winograd(winograd) => winograd.forward(padded),
+        }
     }
 }
 

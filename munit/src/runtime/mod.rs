@@ -12,6 +12,8 @@ mod layers;
 mod parallel;
 mod simd;
 mod weights;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 pub use device::{DeviceChoice, Precision};
 pub use picture::{PictureFormat, PictureMut, PictureRef};
