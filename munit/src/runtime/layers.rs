@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::border::{Border, continued};
 use super::element::as_channels_last;
 use super::kernels::{self, Finish};
+use super::memory::Pool;
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::winograd::Winograd;
@@ -46,6 +47,14 @@ impl Map {
             .f_narrow(2, self.border, size[2] - 2 * self.border)?
             .f_narrow(3, self.border, size[3] - 2 * self.border)?;
         Ok(interior)
+    }
+
+    /// Lets later layers write here.
+    pub(super) fn recycle(self, pool: &Pool) {
+        // Elsewhere libtorch keeps freed memory itself.
+        if self.tensor.device() == Device::Cpu {
+            pool.give(self.tensor);
+        }
     }
 }
 
@@ -205,7 +214,7 @@ impl Convolution {
         })
     }
 
-    fn forward(&self, padded: &Tensor) -> Result<Tensor> {
+    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
         match &self.kernel {
             Kernel::Libtorch {
                 weight,
@@ -213,7 +222,17 @@ impl Convolution {
                 stride,
             } => Ok(padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Winograd(winograd) => winograd.forward(padded),
+            Kernel::Winograd(winograd) => winograd.forward(padded, pool),
+        }
+    }
+
+    /// Lets the next convolution write where [`Self::forward`] has written `output`.
+    fn recycle(&self, output: Tensor, pool: &Pool) {
+        match &self.kernel {
+            // libtorch takes its memory from elsewhere.
+            Kernel::Libtorch { .. } => drop(output),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Winograd(_) => pool.give(output),
         }
     }
 }
@@ -235,10 +254,16 @@ impl Block {
 
     /// `residual`: a map that is added to the block's output; `border`: what its output is
     /// surrounded by.
-    pub(super) fn forward(&self, map: &Map, residual: Option<&Map>, border: Border) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor)?;
-        finish(
-            output,
+    pub(super) fn forward(
+        &self,
+        map: &Map,
+        residual: Option<&Map>,
+        border: Border,
+        pool: &Pool,
+    ) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor, pool)?;
+        let finished = finish(
+            &output,
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -246,7 +271,10 @@ impl Block {
                 phases: self.phases,
                 border,
             },
-        )
+            pool,
+        )?;
+        self.convolution.recycle(output, pool);
+        Ok(finished)
     }
 }
 
@@ -320,13 +348,13 @@ impl Upsample {
     }
 
     /// `border`: what its output is surrounded by.
-    pub(super) fn forward(&self, map: &Map, border: Border) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor)?;
+    pub(super) fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor, pool)?;
         if let Some(edges) = &self.edges {
             self.correct_edges(&output, &map.interior()?, edges)?;
         }
-        finish(
-            output,
+        let finished = finish(
+            &output,
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -334,7 +362,10 @@ impl Upsample {
                 phases: true,
                 border,
             },
-        )
+            pool,
+        )?;
+        self.convolution.recycle(output, pool);
+        Ok(finished)
     }
 
     /// Adds to the outermost ring what the reflected enlarged map differs in from the enlarged
@@ -435,19 +466,19 @@ fn shuffle(output: &Tensor) -> Result<Tensor> {
 }
 
 /// Norm, activation, sum with a residual, border.
-fn finish(output: Tensor, finish: &Finish) -> Result<Map> {
+fn finish(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
     match (output.device(), output.kind()) {
-        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(&output, finish),
-        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(&output, finish),
+        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(output, finish, pool),
+        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(output, finish, pool),
         _ => finish_with_libtorch(output, finish),
     }
 }
 
-fn finish_with_libtorch(output: Tensor, finish: &Finish) -> Result<Map> {
+fn finish_with_libtorch(output: &Tensor, finish: &Finish) -> Result<Map> {
     let output = if finish.phases {
-        shuffle(&output)?
+        shuffle(output)?
     } else {
-        output
+        output.shallow_clone()
     };
     let normalised = match finish.norm {
         Normalisation::None => output,

@@ -9,6 +9,7 @@ mod element;
 mod generator;
 mod kernels;
 mod layers;
+mod memory;
 mod parallel;
 mod simd;
 mod weights;

@@ -11,9 +11,10 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
-use super::element::{channels_last, elements, elements_mut};
+use super::element::{elements, elements_mut};
+use super::memory::{Pool, prefer_huge_pages};
 use super::parallel;
 use crate::Result;
 
@@ -33,7 +34,7 @@ const B: f32 = 1.5;
 
 /// A 3×3 convolution of stride 1, transformed.
 pub(super) struct Winograd {
-    /// For each element and each panel of output channels: input channels × panel.
+    /// For each panel of output channels and each element: input channels × panel.
     weights: Vec<f32>,
     bias: Vec<f32>,
     inputs: usize,
@@ -71,11 +72,18 @@ impl Winograd {
             outputs as i64 / columns,
             columns,
         ])?
-        .f_permute([0, 2, 1, 3])?
+        .f_permute([2, 0, 1, 3])?
         .f_reshape([-1])?
         .f_to_kind(Kind::Float)?;
+        // Read in the same order for every block of squares, faster than the caches can guess.
+        let mut weights: Vec<f32> = Vec::with_capacity(POINTS * inputs * outputs);
+        prefer_huge_pages(
+            weights.as_mut_ptr().cast(),
+            weights.capacity() * size_of::<f32>(),
+        );
+        weights.extend(Vec::<f32>::try_from(transformed)?);
         Ok(Some(Self {
-            weights: Vec::try_from(transformed)?,
+            weights,
             bias: match bias {
                 Some(bias) => Vec::try_from(bias)?,
                 None => vec![0.0; outputs],
@@ -87,18 +95,16 @@ impl Winograd {
     }
 
     /// `padded`: channels-last `[1, I, H + 2, W + 2]`; the result is `[1, O, H, W]`.
-    pub(super) fn forward(&self, padded: &Tensor) -> Result<Tensor> {
+    pub(super) fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
         let size = padded.size();
-        let (height, width) = (size[2] - 2, size[3] - 2);
-        let mut output =
-            channels_last(self.outputs as i64, height, width, Kind::Float, Device::Cpu)?;
+        let (height, width) = (size[2] as usize - 2, size[3] as usize - 2);
+        let mut output = pool.take(self.outputs, height, width, Kind::Float)?;
         let map = PaddedMap {
             values: elements::<f32>(padded)?,
             height: size[2] as usize,
             width: size[3] as usize,
             channels: self.inputs,
         };
-        let (height, width) = (height as usize, width as usize);
         let result = OutputMap {
             values: elements_mut::<f32>(&mut output)?.as_mut_ptr(),
             height,
@@ -148,12 +154,8 @@ impl Winograd {
         // One line more than needed keeps the elements out of each other's cache sets.
         let input_stride = padded_rows * self.inputs + LANES;
         let product_stride = padded_rows * columns + LANES;
-        scratch
-            .inputs
-            .resize((POINTS * input_stride).max(scratch.inputs.len()), 0.0);
-        scratch
-            .products
-            .resize((POINTS * product_stride).max(scratch.products.len()), 0.0);
+        enlarge(&mut scratch.inputs, POINTS * input_stride);
+        enlarge(&mut scratch.products, POINTS * product_stride);
         for (row, square) in squares.iter().enumerate() {
             let start = row * self.inputs;
             // SAFETY: the scratch memory holds `padded_rows` rows for each element.
@@ -164,19 +166,24 @@ impl Winograd {
         }
         for panel in 0..self.outputs / columns {
             for point in 0..POINTS {
-                let weights = (point * self.outputs + panel * columns) * self.inputs;
-                let weights = &self.weights[weights..weights + self.inputs * columns];
+                let length = self.inputs * columns;
+                let start = (panel * POINTS + point) * length;
+                let weights = &self.weights[start..start + length];
+                // The next element's weights come while this one's are multiplied.
+                let next = weights.as_ptr().wrapping_add(length);
+                let share = (columns * rows / padded_rows).max(1);
                 // SAFETY: both scratch areas hold `padded_rows` rows for each element.
                 unsafe {
                     let inputs = scratch.inputs.as_ptr().add(point * input_stride);
                     let products = scratch.products.as_mut_ptr().add(point * product_stride);
                     for row in (0..padded_rows).step_by(rows) {
-                        let inputs = inputs.add(row * self.inputs);
+                        let ahead = (next.wrapping_add(row / rows * share * self.inputs), share);
+                        let inputs = (inputs.add(row * self.inputs), self.inputs);
                         let products = products.add(row * columns);
                         match self.panel {
-                            4 => Panel::<6, 4>::multiply(inputs, self.inputs, weights, products),
-                            2 => Panel::<12, 2>::multiply(inputs, self.inputs, weights, products),
-                            _ => Panel::<12, 1>::multiply(inputs, self.inputs, weights, products),
+                            4 => Panel::<6, 4>::multiply(inputs, weights, products, ahead),
+                            2 => Panel::<12, 2>::multiply(inputs, weights, products, ahead),
+                            _ => Panel::<12, 1>::multiply(inputs, weights, products, ahead),
                         }
                     }
                 }
@@ -200,6 +207,14 @@ struct Scratch {
     products: Vec<f32>,
     /// A square that reaches beyond the map, continued with zeros.
     patch: Vec<f32>,
+}
+
+fn enlarge(memory: &mut Vec<f32>, length: usize) {
+    if memory.len() < length {
+        *memory = Vec::with_capacity(length);
+        prefer_huge_pages(memory.as_mut_ptr().cast(), length * size_of::<f32>());
+        memory.resize(length, 0.0);
+    }
 }
 
 thread_local! {
@@ -394,13 +409,19 @@ struct Panel<const M: usize, const N: usize>;
 impl<const M: usize, const N: usize> Panel<M, N> {
     const ROWS: usize = M;
 
-    /// `products` = `inputs` · `weights`, row by row.
+    /// `products` = `inputs` · `weights`, row by row; `inputs` with its depth. Meanwhile asks for
+    /// the memory `ahead`, so many numbers for each step.
     ///
     /// # Safety
     /// The processor has AVX-512; `inputs` has `M` rows of `depth` numbers, `products` room for
     /// `M` rows of `N` vectors, `weights` `depth` rows of `N` vectors.
     #[target_feature(enable = "avx512f")]
-    unsafe fn multiply(inputs: *const f32, depth: usize, weights: &[f32], products: *mut f32) {
+    unsafe fn multiply(
+        (inputs, depth): (*const f32, usize),
+        weights: &[f32],
+        products: *mut f32,
+        (ahead, share): (*const f32, usize),
+    ) {
         let mut sums = [[_mm512_setzero_ps(); N]; M];
         let mut weights = weights.as_ptr();
         for k in 0..depth {
@@ -411,6 +432,7 @@ impl<const M: usize, const N: usize> Panel<M, N> {
                     *vector = _mm512_loadu_ps(weights.add(n * LANES));
                 }
                 weights = weights.add(N * LANES);
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k * share).cast());
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let input = _mm512_set1_ps(*inputs.add(m * depth + k));
                     for (sum, vector) in sums.iter_mut().zip(vectors) {
@@ -430,6 +452,8 @@ impl<const M: usize, const N: usize> Panel<M, N> {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use crate::runtime::element::as_channels_last;
 
@@ -450,7 +474,9 @@ mod tests {
                 assert!(!is_x86_feature_detected!("avx512f"));
                 return;
             };
-            let computed = winograd.forward(&as_channels_last(&map).unwrap()).unwrap();
+            let computed = winograd
+                .forward(&as_channels_last(&map).unwrap(), &Pool::default())
+                .unwrap();
             let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
             let expected = double(&map).conv2d(&double(&weight), Some(double(&bias)), 1, 0, 1, 1);
             let difference = (double(&computed) - &expected)
