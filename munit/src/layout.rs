@@ -254,13 +254,11 @@ fn layers(architecture: &Architecture, domain: Domain, part: Part) -> Vec<Layer>
             layers
         }
         Part::Mlp => {
-            let adain_layers = 2 * generator.n_res;
-            let adain_parameters = adain_layers * 2 * architecture.content_channels();
             let sizes = [
                 generator.style_dim,
                 generator.mlp_dim,
                 generator.mlp_dim,
-                adain_parameters,
+                architecture.adain_parameters(),
             ];
             sizes
                 .windows(2)

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use munit::config::{Activation, GeneratorConfig};
 use munit::layout::expected_weights;
 use munit::model_file::{FORMAT_VERSION, NamedStyle};
+use munit::networks::{Generator, Initialisation, ParameterStore};
 use munit::{Architecture, Direction, Domain, Error, Family, Model, ModelFile, ModelMetadata};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 fn architecture(family: Family) -> Architecture {
     Architecture {
@@ -45,7 +46,7 @@ fn model(architecture: Architecture, directions: &[Direction]) -> Model {
         .enumerate();
     let weights = weights.map(|(index, (name, shape))| {
         let count: i64 = shape.iter().product();
-        let values = Tensor::arange(count, (Kind::Float, tch::Device::Cpu)) + index as f64;
+        let values = Tensor::arange(count, (Kind::Float, Device::Cpu)) + index as f64;
         (name, values.sin().reshape(shape))
     });
     Model {
@@ -599,5 +600,30 @@ fn the_layout_is_that_of_the_published_networks() {
             expected_weights(&architecture, &Direction::ALL),
             "{name}"
         );
+    }
+}
+
+/// The networks make just the tensors that model files are checked against.
+#[test]
+fn the_layout_is_that_of_this_packages_networks() {
+    for family in [Family::Munit, Family::Unit] {
+        for (n_downsample, n_res) in [(0, 1), (1, 3), (3, 1)] {
+            for activation in [Activation::Relu, Activation::Prelu] {
+                let mut architecture = architecture(family);
+                architecture.generator.n_downsample = n_downsample;
+                architecture.generator.n_res = n_res;
+                architecture.generator.activation = activation;
+                let mut made = BTreeMap::new();
+                for domain in Domain::ALL {
+                    let store = ParameterStore::random(Initialisation::Kaiming, 1, Device::Cpu);
+                    let generator = Generator::new(&architecture, domain, store).unwrap();
+                    made.extend(generator.parameters().iter().map(|parameter| {
+                        let name = format!("{}.{}", domain.name(), parameter.name);
+                        (name, parameter.tensor.size())
+                    }));
+                }
+                assert_eq!(made, expected_weights(&architecture, &Direction::ALL));
+            }
+        }
     }
 }

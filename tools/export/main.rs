@@ -1,2 +1,98 @@
-//! stub
-fn main() {}
+//! `munit-export`: makes a model file from a training run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use clap::{Parser, ValueEnum};
+use munit::{Direction, Domain};
+use munit_tools::export::{StyleRequest, from_run};
+use tch::Kind;
+
+/// Make the model file that munitfilter loads from a training run.
+///
+/// Takes the averaged generators of the newest checkpoint, or of a given one.
+#[derive(Parser)]
+#[command(
+    name = "munit-export",
+    version,
+    after_help = "Examples:\n  \
+        munit-export runs/mine mine.safetensors\n  \
+        munit-export runs/mine/checkpoints/iteration-000010000.safetensors early.safetensors\n  \
+        munit-export runs/mine mine.safetensors --precision bf16 --directions a2b\n  \
+        munit-export runs/mine mine.safetensors --style violet=12 --style like-this=print.png"
+)]
+struct Arguments {
+    /// Folder of a run, or a checkpoint file in it
+    run: PathBuf,
+    /// Model file to write
+    model: PathBuf,
+    /// Number format of the weights in the file
+    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
+    precision: Precision,
+    /// Directions to keep; one alone makes a smaller file
+    #[arg(long, value_enum, default_value_t = Directions::Both)]
+    directions: Directions,
+    /// Name a style: NAME=SEED (a draw), NAME=NUMBER,NUMBER,… (a code) or NAME=PICTURE (its style)
+    #[arg(long, value_name = "NAME=STYLE")]
+    style: Vec<StyleRequest>,
+    /// Domain whose styles are named
+    #[arg(long, value_enum, default_value_t = StyleDomain::B)]
+    style_domain: StyleDomain,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Precision {
+    Fp32,
+    Fp16,
+    Bf16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Directions {
+    Both,
+    A2b,
+    B2a,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum StyleDomain {
+    A,
+    B,
+}
+
+fn main() -> ExitCode {
+    match export(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("munit-export: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn export(arguments: &Arguments) -> Result<()> {
+    ensure!(
+        arguments.run.exists(),
+        "{}: there is no such run",
+        arguments.run.display()
+    );
+    let domain = match arguments.style_domain {
+        StyleDomain::A => Domain::A,
+        StyleDomain::B => Domain::B,
+    };
+    let model = from_run(&arguments.run, domain, &arguments.style)?;
+    let model = match arguments.directions {
+        Directions::Both => model,
+        Directions::A2b => model.restrict(&[Direction::A2b])?,
+        Directions::B2a => model.restrict(&[Direction::B2a])?,
+    };
+    let kind = match arguments.precision {
+        Precision::Fp32 => Kind::Float,
+        Precision::Fp16 => Kind::Half,
+        Precision::Bf16 => Kind::BFloat16,
+    };
+    model.write(&arguments.model, kind)?;
+    println!("{}", arguments.model.display());
+    Ok(())
+}

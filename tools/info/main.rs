@@ -1,2 +1,48 @@
-//! stub
-fn main() {}
+//! `munit-info`: what a model file is.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use munit_tools::info::ModelInfo;
+
+/// Checks a model file and says what it is: network, size, cost, training data, licence, styles.
+#[derive(Parser)]
+#[command(
+    name = "munit-info",
+    version,
+    after_help = "Examples:
+  munit-info models/photo2illustration.safetensors
+  munit-info --json mine.safetensors"
+)]
+struct Arguments {
+    /// Model file
+    model: PathBuf,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("munit-info: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let info = ModelInfo::of(&arguments.model)?;
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&info)? + "\n"
+    } else {
+        info.to_string()
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to the standard output")
+}

@@ -1,2 +1,333 @@
-//! stub
-fn main() {}
+//! Makes pictures to train on: line drawings and illustrations from photographs, halves of a set,
+//! frames of a video.
+
+#[cfg(feature = "video")]
+mod frames;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use image::RgbImage;
+use munit_tools::data::Skipped;
+use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
+use munit_tools::prepare::folder::{self, Format, PictureFile};
+use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
+
+#[derive(Parser)]
+#[command(
+    name = "munit-prepare",
+    version,
+    about = "Makes pictures to train on from photographs and video",
+    after_help = EXAMPLES
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Drawings from one half of the photographs, the other half as the second domain:
+    munit-prepare split photos first second
+    munit-prepare edges first drawings
+
+  Illustrations in many styles, shorter side 200 pixels:
+    munit-prepare illustrate photos prints --size 200 --seed 7
+
+  Keep 5 % of a set for testing:
+    munit-prepare split prints trainB testB --share 95
+
+  Two frames of each second of a video:
+    munit-prepare frames clip.mp4 photos --fps 2";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Draw the outlines and inner lines of photographs, near black on white
+    Edges {
+        #[command(flatten)]
+        set: Set,
+        /// How many of the weaker lines are drawn, from 0 (outlines only) to 1
+        #[arg(long, default_value_t = EdgeOptions::default().detail, value_parser = share)]
+        detail: f32,
+    },
+    /// Print photographs as illustrations: a few tones, screened shadows, ink contours; palette,
+    /// screen and weight of line differ from picture to picture
+    Illustrate {
+        #[command(flatten)]
+        set: Set,
+        /// Seed of the styles; the same seed gives the same prints
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Copy a set into two folders that share no picture
+    Split(SplitArguments),
+    /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
+    Frames(FrameArguments),
+}
+
+#[derive(Args)]
+struct SplitArguments {
+    /// Folder of pictures, searched with its subfolders
+    input: PathBuf,
+    /// Folder for the first part
+    first: PathBuf,
+    /// Folder for the second part
+    second: PathBuf,
+    /// Percentage of the set that goes to the first part
+    #[arg(long, default_value_t = 50.0, value_parser = percentage)]
+    share: f32,
+    /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
+    #[arg(long)]
+    keep_clips: bool,
+    /// Scale the shorter side to this many pixels; without it files are copied as they are
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Format of scaled pictures
+    #[arg(long, value_enum, default_value_t = FormatName::Png)]
+    format: FormatName,
+}
+
+#[derive(Args)]
+struct FrameArguments {
+    /// Video file in any format that GStreamer decodes
+    video: PathBuf,
+    /// Folder for the pictures
+    output: PathBuf,
+    /// Take the first of every N frames
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "fps",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Take F frames for each second of the video
+    #[arg(long, value_name = "F", value_parser = frame_rate)]
+    fps: Option<f64>,
+    /// Stop after N pictures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max: Option<u64>,
+    /// Scale the shorter side to this many pixels
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Format of the pictures
+    #[arg(long, value_enum, default_value_t = FormatName::Jpg)]
+    format: FormatName,
+}
+
+#[derive(Args)]
+struct Set {
+    /// One picture, or a folder that is searched with its subfolders
+    input: PathBuf,
+    /// Folder for the results, which keep their relative names
+    output: PathBuf,
+    /// Scale the shorter side to this many pixels first
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Take one half of the set only; the halves are those of `split`
+    #[arg(long, value_enum)]
+    half: Option<Half>,
+    /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same half
+    #[arg(long, requires = "half")]
+    keep_clips: bool,
+    /// Format of the results
+    #[arg(long, value_enum, default_value_t = FormatName::Png)]
+    format: FormatName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Half {
+    First,
+    Second,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatName {
+    Png,
+    Jpg,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Png => Format::Png,
+            FormatName::Jpg => Format::Jpeg,
+        }
+    }
+}
+
+impl Set {
+    fn files(&self) -> Result<Vec<PictureFile>> {
+        let files = list(&self.input, &[&self.output])?;
+        let Some(half) = self.half else {
+            return Ok(files);
+        };
+        let [first, second] = divided(&self.input, files, 50.0, self.keep_clips)?;
+        Ok(match half {
+            Half::First => first,
+            Half::Second => second,
+        })
+    }
+
+    fn convert(&self, draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync) -> Result<()> {
+        let format = self.format.into();
+        convert(&self.files()?, &self.output, format, self.size, draw)
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("munit-prepare: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Edges { set, detail } => {
+            let options = EdgeOptions {
+                detail,
+                ..EdgeOptions::default()
+            };
+            set.convert(|_, picture| draw_edges(&picture, &options))
+        }
+        Command::Illustrate { set, seed } => set
+            .convert(|file, picture| illustrate(&picture, &PrintStyle::from_seed(file.hash(seed)))),
+        Command::Split(arguments) => split(&arguments),
+        Command::Frames(arguments) => cut_frames(&arguments),
+    }
+}
+
+fn split(arguments: &SplitArguments) -> Result<()> {
+    let outputs = [arguments.first.as_path(), arguments.second.as_path()];
+    for output in outputs {
+        // Left-overs of another division would be in both parts.
+        if output
+            .read_dir()
+            .is_ok_and(|mut entries| entries.next().is_some())
+        {
+            bail!(
+                "{} is not empty; choose a new folder or empty this one, so that the parts share \
+                 no picture",
+                output.display()
+            );
+        }
+    }
+    let files = list(&arguments.input, &outputs)?;
+    let parts = divided(
+        &arguments.input,
+        files,
+        arguments.share,
+        arguments.keep_clips,
+    )?;
+    for (files, output) in parts.iter().zip(outputs) {
+        if arguments.size.is_some() {
+            let format = arguments.format.into();
+            convert(files, output, format, arguments.size, |_, picture| picture)?;
+        } else {
+            folder::copy(files, output)?;
+            println!("{} files copied to {}", files.len(), output.display());
+        }
+    }
+    Ok(())
+}
+
+/// The pictures of a set; what could not be looked at is listed.
+fn list(input: &Path, outputs: &[&Path]) -> Result<Vec<PictureFile>> {
+    let (files, skipped) = folder::pictures(input, outputs)?;
+    show_skipped(&skipped);
+    Ok(files)
+}
+
+fn divided(
+    input: &Path,
+    files: Vec<PictureFile>,
+    percentage: f32,
+    keep_clips: bool,
+) -> Result<[Vec<PictureFile>; 2]> {
+    let parts = folder::split(files, percentage / 100.0, keep_clips);
+    if parts.iter().any(Vec::is_empty) {
+        bail!(
+            "{} holds only one {}, which cannot be divided",
+            input.display(),
+            if keep_clips { "clip" } else { "picture" }
+        );
+    }
+    Ok(parts)
+}
+
+fn convert(
+    files: &[PictureFile],
+    output: &Path,
+    format: Format,
+    size: Option<u32>,
+    draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
+) -> Result<()> {
+    let skipped = folder::convert(files, output, format, size, draw)?;
+    show_skipped(&skipped);
+    println!(
+        "{} pictures written to {}",
+        files.len() - skipped.len(),
+        output.display()
+    );
+    Ok(())
+}
+
+fn show_skipped(skipped: &[Skipped]) {
+    for skipped in skipped {
+        eprintln!("munit-prepare: skipped {skipped}");
+    }
+}
+
+#[cfg(feature = "video")]
+fn cut_frames(arguments: &FrameArguments) -> Result<()> {
+    let options = frames::FrameOptions {
+        rate: match arguments.fps {
+            Some(rate) => frames::Rate::PerSecond(rate),
+            None => frames::Rate::Every(arguments.every),
+        },
+        most: arguments.max,
+        size: arguments.size,
+        format: arguments.format.into(),
+    };
+    let (written, problem) = frames::cut(&arguments.video, &arguments.output, &options)?;
+    if let Some(problem) = problem {
+        eprintln!("munit-prepare: stopped early: {problem:#}");
+    }
+    println!(
+        "{written} pictures written to {}",
+        arguments.output.display()
+    );
+    Ok(())
+}
+
+#[cfg(not(feature = "video"))]
+fn cut_frames(_: &FrameArguments) -> Result<()> {
+    bail!(
+        "this program was built without video; build it with the feature \"video\" \
+         (cargo build -p munit-tools --features video), which needs GStreamer"
+    )
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    number_between(text, 0.0, 1.0)
+}
+
+fn percentage(text: &str) -> Result<f32, String> {
+    number_between(text, 0.0, 100.0)
+}
+
+fn frame_rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|rate: &f64| rate.is_finite() && *rate > 0.0)
+        .ok_or_else(|| "a number above 0 is expected".to_owned())
+}
+
+fn number_between(text: &str, least: f32, most: f32) -> Result<f32, String> {
+    text.parse()
+        .ok()
+        .filter(|value| (least..=most).contains(value))
+        .ok_or_else(|| format!("a number from {least} to {most} is expected"))
+}

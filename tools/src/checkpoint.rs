@@ -203,6 +203,7 @@ impl Checkpoint {
 }
 
 /// Whether the run that wrote `header` goes on bit for bit on `device`.
+/// `cpu` or `cuda`: only the same kind of device goes on with a run bit for bit.
 pub fn device_name(trainer: &Trainer) -> String {
     match trainer.device() {
         tch::Device::Cpu => "cpu".to_owned(),
@@ -230,9 +231,21 @@ fn state(trainer: &Trainer) -> Result<Vec<(String, Tensor)>> {
     for (prefix, spans, vector) in [
         ("ema", generators, &trainer.ema.vector),
         ("adam_mean", generators, &trainer.generator_optimiser.mean),
-        ("adam_mean_square", generators, &trainer.generator_optimiser.mean_square),
-        ("adam_mean", discriminators, &trainer.discriminator_optimiser.mean),
-        ("adam_mean_square", discriminators, &trainer.discriminator_optimiser.mean_square),
+        (
+            "adam_mean_square",
+            generators,
+            &trainer.generator_optimiser.mean_square,
+        ),
+        (
+            "adam_mean",
+            discriminators,
+            &trainer.discriminator_optimiser.mean,
+        ),
+        (
+            "adam_mean_square",
+            discriminators,
+            &trainer.discriminator_optimiser.mean_square,
+        ),
     ] {
         for span in spans {
             tensors.push((format!("{prefix}.{}", span.name), span.view(vector)?));
@@ -257,7 +270,10 @@ fn checksum<N: AsRef<str>>(header: &str, views: &[(N, TensorView)]) -> String {
     sorted.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
     let start = crc32c::crc32c(header.as_bytes());
     let sum = sorted.iter().fold(start, |sum, (name, view)| {
-        crc32c::crc32c_append(crc32c::crc32c_append(sum, name.as_ref().as_bytes()), view.data())
+        crc32c::crc32c_append(
+            crc32c::crc32c_append(sum, name.as_ref().as_bytes()),
+            view.data(),
+        )
     });
     format!("{sum:08x}")
 }

@@ -1,1 +1,211 @@
-//! To come.
+//! From a run to the model file that munitfilter loads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use munit::config::{Direction, Domain, Family};
+use munit::model_file::{FORMAT_VERSION, Model, ModelMetadata, NamedStyle};
+use munit::networks::Generator;
+use munit::{StyleCode, config::Architecture};
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::Checkpoint;
+use crate::data::{DataLayout, PictureSet, load_picture};
+use crate::run::{RunFolder, data_layout, framing, load_perceptual};
+use crate::samples::domain_name;
+use crate::trainer::{Pair, Trainer};
+
+/// Pictures of each domain over which the mean style is taken.
+const MEAN_STYLE_PICTURES: usize = 64;
+
+/// A style to name in a model: `NAME=SEED`, `NAME=NUMBER,NUMBER,…` or `NAME=PICTURE`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StyleRequest {
+    /// The name that the style gets.
+    pub name: String,
+    /// Where its code comes from.
+    pub origin: StyleOrigin,
+}
+
+/// Where the code of a named style comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StyleOrigin {
+    /// A draw from the prior.
+    Seed(u64),
+    /// The code itself.
+    Code(Vec<f32>),
+    /// The style of a picture.
+    Picture(PathBuf),
+}
+
+impl FromStr for StyleRequest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, origin) = text
+            .split_once('=')
+            .filter(|(name, origin)| !name.trim().is_empty() && !origin.trim().is_empty())
+            .ok_or("write NAME=SEED, NAME=NUMBER,NUMBER,… or NAME=PICTURE")?;
+        let numbers = || origin.split(',').map(|number| number.trim().parse::<f32>());
+        let origin = if let Ok(seed) = origin.trim().parse() {
+            StyleOrigin::Seed(seed)
+        } else if origin.contains(',') && numbers().all(|number| number.is_ok()) {
+            StyleOrigin::Code(numbers().flatten().collect())
+        } else {
+            StyleOrigin::Picture(PathBuf::from(origin))
+        };
+        Ok(Self {
+            name: name.trim().to_owned(),
+            origin,
+        })
+    }
+}
+
+impl fmt::Display for StyleRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(&self.name)
+    }
+}
+
+/// The averaged generators of the checkpoint at `run` (a run's folder, of which the newest is
+/// taken, or a checkpoint file) as a model with the named `styles` of domain `domain`.
+///
+/// # Errors
+/// A sentence that names the file: no checkpoint, a damaged one, pictures that are gone.
+pub fn from_run(run: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Model> {
+    let checkpoint = if run.is_dir() {
+        let (checkpoint, problems) = Checkpoint::read_newest(&RunFolder::new(run).checkpoints())?;
+        for problem in problems {
+            eprintln!("munit-export: {problem}; taking the one before");
+        }
+        checkpoint
+    } else {
+        Checkpoint::read(run)?
+    };
+    let config = checkpoint.header.config.clone();
+    let perceptual = load_perceptual(&config, Device::Cpu)?;
+    let mut trainer = Trainer::new(config, Device::Cpu, perceptual)?;
+    checkpoint.restore(&mut trainer)?;
+    let layout = data_layout(trainer.config())?;
+    let mut model = model(&trainer, &layout)?;
+    let generators = trainer.averaged_generators()?;
+    for style in styles {
+        let code = code(style, trainer.config(), generators.get(domain), domain)?;
+        let named = NamedStyle { domain, code };
+        if model
+            .metadata
+            .styles
+            .insert(style.name.clone(), named)
+            .is_some()
+        {
+            bail!("the style {style} is named twice");
+        }
+    }
+    Ok(model)
+}
+
+fn code(
+    style: &StyleRequest,
+    config: &crate::config::TrainConfig,
+    generator: &Generator,
+    domain: Domain,
+) -> Result<Vec<f32>> {
+    let architecture: Architecture = config.architecture();
+    let style_dim = architecture.style_dim() as usize;
+    if architecture.family == Family::Unit {
+        bail!("the run is a UNIT run, which has no styles; leave --style out");
+    }
+    Ok(match &style.origin {
+        StyleOrigin::Seed(seed) => StyleCode::sample(*seed, style_dim).values().to_vec(),
+        StyleOrigin::Code(code) => StyleCode::new(code.clone(), style_dim)
+            .with_context(|| format!("style {style}"))?
+            .values()
+            .to_vec(),
+        StyleOrigin::Picture(path) => {
+            let picture = load_picture(path, &framing(config, domain))
+                .with_context(|| format!("style {style}"))?;
+            encoded_style(generator, &picture.f_unsqueeze(0)?)?
+        }
+    })
+}
+
+/// The averaged generators of `trainer` as a model, with the mean styles of its training pictures.
+///
+/// # Errors
+/// Training pictures that cannot be read; libtorch's.
+pub fn model(trainer: &Trainer, layout: &DataLayout) -> Result<Model> {
+    let config = trainer.config();
+    let architecture = config.architecture();
+    let mut mean_styles = BTreeMap::new();
+    if architecture.family == Family::Munit {
+        let generators = trainer.averaged_generators()?;
+        for (domain, source) in Domain::ALL
+            .into_iter()
+            .zip([&layout.train_a, &layout.train_b])
+        {
+            let set = PictureSet::scan(source, |_, _| {})?;
+            let mean = mean_style(trainer, &generators, &set, domain)
+                .with_context(|| format!("mean style of domain {}", domain.name()))?;
+            mean_styles.insert(domain, mean);
+        }
+    }
+    let weights = trainer
+        .averaged_weights()?
+        .into_iter()
+        .map(|(name, tensor)| {
+            let tensor = tensor
+                .f_to_device(Device::Cpu)?
+                .f_to_dtype(Kind::Float, false, true)?;
+            Ok((name, tensor))
+        })
+        .collect::<Result<_>>()?;
+    Ok(Model {
+        metadata: ModelMetadata {
+            format_version: FORMAT_VERSION,
+            architecture,
+            directions: Direction::ALL.to_vec(),
+            domain_a: domain_name(config.domain_a.as_deref(), Domain::A),
+            domain_b: domain_name(config.domain_b.as_deref(), Domain::B),
+            iterations: trainer.iteration,
+            data: config.data_description.clone().unwrap_or_default(),
+            licence: config.licence.clone().unwrap_or_default(),
+            recommended_size: u32::try_from(config.crop_image_height.min(config.crop_image_width))
+                .ok(),
+            styles: BTreeMap::new(),
+            mean_styles,
+        },
+        weights,
+    })
+}
+
+/// Mean of the encoded styles of pictures spread over `set`.
+fn mean_style(
+    trainer: &Trainer,
+    generators: &Pair<Generator>,
+    set: &PictureSet,
+    domain: Domain,
+) -> Result<Vec<f32>> {
+    let framing = framing(trainer.config(), domain);
+    let count = MEAN_STYLE_PICTURES.min(set.paths.len());
+    let mut mean = vec![0.0; trainer.config().architecture().style_dim() as usize];
+    for index in 0..count {
+        let picture = load_picture(&set.paths[index * set.paths.len() / count], &framing)?
+            .f_unsqueeze(0)?
+            .f_to_device(trainer.device())?;
+        let code = encoded_style(generators.get(domain), &picture)?;
+        for (mean, value) in mean.iter_mut().zip(code) {
+            *mean += value / count as f32;
+        }
+    }
+    Ok(mean)
+}
+
+/// Style code of `picture` [1, C, H, W].
+fn encoded_style(generator: &Generator, picture: &Tensor) -> Result<Vec<f32>> {
+    let _no_grad = tch::no_grad_guard();
+    let code = generator.encode_style(picture)?.f_reshape([-1])?;
+    Ok(Vec::<f32>::try_from(code.f_to_device(Device::Cpu)?)?)
+}

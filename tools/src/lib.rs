@@ -1,15 +1,17 @@
 //! What the programs share: data, losses, optimiser, trainer and reports.
 
 pub mod adam;
-pub mod atomic_file;
 pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod ema;
 pub mod export;
 pub mod import;
+pub mod info;
 pub mod losses;
 pub mod prepare;
 pub mod report;
+pub mod run;
+pub mod samples;
 pub mod trainer;
 pub mod translate;

@@ -47,10 +47,14 @@ impl Terms {
 
 /// Mean absolute difference, a scalar.
 ///
+/// One kernel rather than three, above all because its gradient keeps the memory layout of `x`:
+/// norms have a fast backward pass only where gradient and map are laid out alike.
+///
 /// # Errors
 /// libtorch's.
 pub fn l1(x: &Tensor, target: &Tensor) -> Result<Tensor> {
-    Ok(x.f_sub(target)?.f_abs()?.f_mean(Kind::Float)?)
+    let (x, target) = (x.f_to_kind(Kind::Float)?, target.f_to_kind(Kind::Float)?);
+    Ok(x.f_l1_loss(&target, Reduction::Mean)?)
 }
 
 /// UNIT's divergence of a latent code from the standard normal, up to constants: mean(h²).

@@ -1,8 +1,12 @@
 //! One training iteration, as the papers' algorithms have it.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use munit::config::{Domain, Family};
 use munit::networks::{Discriminator, Generator, ParameterStore, Vgg16};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamOptions, FlatParameters, named};
@@ -20,6 +24,14 @@ pub struct Pair<T> {
 }
 
 impl<T> Pair<T> {
+    /// The value for `domain`.
+    pub fn get(&self, domain: Domain) -> &T {
+        match domain {
+            Domain::A => &self.a,
+            Domain::B => &self.b,
+        }
+    }
+
     /// Domain a's is made first.
     ///
     /// # Errors
@@ -30,6 +42,14 @@ impl<T> Pair<T> {
             b: make(Domain::B)?,
         })
     }
+}
+
+/// The random numbers of stream `stream` (for training noise: the iteration) of a run. Nothing
+/// else is needed to go on with a run, so that no random state has to be saved.
+pub fn noise_generator(seed: u64, stream: u64) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(stream);
+    random
 }
 
 /// Draws standard normal noise of a shape, float32.
@@ -147,6 +167,35 @@ impl Trainer {
         self.device
     }
 
+    /// The generators with averaged weights: those that are shown and exported.
+    ///
+    /// # Errors
+    /// libtorch's, for instance out of memory.
+    pub fn averaged_generators(&self) -> Result<Pair<Generator>> {
+        let weights = self.averaged_weights()?;
+        Pair::try_new(|domain| {
+            let prefix = format!("{}.", domain.name());
+            let store = ParameterStore::given(&weights, &prefix, self.device);
+            Ok(Generator::new(&self.config.architecture(), domain, store)?)
+        })
+    }
+
+    /// The averaged weights by the names that they have in a model file: `a.` or `b.` and the
+    /// parameter's name.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn averaged_weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.generator_parameters
+            .spans()
+            .iter()
+            .map(|span| {
+                let name = span.name.strip_prefix("gen_").unwrap_or(&span.name);
+                Ok((name.to_owned(), span.view(&self.ema.vector)?))
+            })
+            .collect()
+    }
+
     /// One iteration on pictures `x_a`, `x_b` [B, C, H, W] in [-1, 1]: a discriminator update,
     /// then a generator update with fresh noise. Returns all losses.
     ///
@@ -158,8 +207,8 @@ impl Trainer {
             TrainingPrecision::Bf16 => Kind::BFloat16,
         };
         let x = Pair {
-            a: x_a.f_to_device(self.device)?.f_to_kind(kind)?,
-            b: x_b.f_to_device(self.device)?.f_to_kind(kind)?,
+            a: channels_last(&x_a.f_to_device(self.device)?.f_to_kind(kind)?)?,
+            b: channels_last(&x_b.f_to_device(self.device)?.f_to_kind(kind)?)?,
         };
         let [generator_rate, discriminator_rate] = self.config.learning_rates(self.iteration);
         let discriminator_terms = self.discriminator_update(&x, discriminator_rate, noise)?;
@@ -372,4 +421,12 @@ fn backward(terms: &Terms) -> Result<()> {
         .context("a loss without terms")?
         .f_backward()?;
     Ok(())
+}
+
+/// The same pictures with the channels of a pixel side by side in memory, the layout in which
+/// convolutions, norms and paddings are fastest; every layer keeps it.
+fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?
+        .f_contiguous()?
+        .f_permute([0, 3, 1, 2])?)
 }

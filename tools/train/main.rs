@@ -1,2 +1,216 @@
-//! stub
-fn main() {}
+//! `munit-train`: trains a MUNIT or UNIT model on two folders of pictures.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use munit::runtime::DeviceChoice;
+use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
+use munit_tools::run::{self, Outcome, RunFolder};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Train a model that translates pictures between two domains.
+///
+/// Give two folders of pictures, or a configuration in the published YAML form, or both: flags win
+/// over the file. Everything of a run lies in its folder: checkpoints, losses.csv, TensorBoard
+/// events, sample sheets and, at the end, model.safetensors for munitfilter. Ctrl-C writes a
+/// checkpoint and leaves; --resume goes on.
+#[derive(Parser)]
+#[command(
+    name = "munit-train",
+    version,
+    after_help = "Examples:\n  \
+        munit-train --a photos --b paintings --out runs/mine\n  \
+        munit-train --a photos --b paintings --out runs/small --size 128 --dim 16 --iterations 30000\n  \
+        munit-train --config edges2shoes.yaml --data datasets/edges2shoes --out runs/shoes\n  \
+        munit-train --resume runs/mine\n\n\
+        Progress of all runs in TensorBoard: tensorboard --logdir runs"
+)]
+struct Arguments {
+    /// Configuration in the published YAML form
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of pictures of domain a
+    #[arg(long, value_name = "FOLDER")]
+    a: Option<PathBuf>,
+    /// Folder of pictures of domain b
+    #[arg(long, value_name = "FOLDER")]
+    b: Option<PathBuf>,
+    /// Pictures of domain a to show in the sample sheets, not trained on
+    #[arg(long, value_name = "FOLDER")]
+    test_a: Option<PathBuf>,
+    /// Pictures of domain b to show in the sample sheets, not trained on
+    #[arg(long, value_name = "FOLDER")]
+    test_b: Option<PathBuf>,
+    /// Folder with trainA, trainB and, if there, testA and testB
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["a", "b"])]
+    data: Option<PathBuf>,
+    /// Folder of the run
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Go on from the newest checkpoint of the run in FOLDER (default: --out)
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
+    /// MUNIT or UNIT [default: the configuration's, else MUNIT]
+    #[arg(long, ignore_case = true)]
+    trainer: Option<TrainerKind>,
+    /// Iterations of the whole run, those before a resume included
+    #[arg(long, value_name = "N")]
+    iterations: Option<u64>,
+    /// Pictures of each domain in an iteration
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Side of the square that is trained on, in pixels; pictures are resized to a little more
+    #[arg(long, value_name = "PIXELS")]
+    size: Option<usize>,
+    /// Channels after the first convolution: 64 is the published network, 16 runs live on a CPU
+    #[arg(long, value_name = "N")]
+    dim: Option<i64>,
+    /// Length of the style code
+    #[arg(long, value_name = "N")]
+    style_dim: Option<i64>,
+    /// Learning rate
+    #[arg(long, value_name = "RATE")]
+    lr: Option<f64>,
+    /// Weight of the cycle: 10 keeps shapes, 0 lets them change
+    #[arg(long, value_name = "WEIGHT")]
+    cycle: Option<f64>,
+    /// Arithmetic of the networks
+    #[arg(long)]
+    precision: Option<TrainingPrecision>,
+    /// Iterations between checkpoints
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// Iterations between sample sheets that are kept
+    #[arg(long, value_name = "N")]
+    samples_every: Option<u64>,
+    /// Everything random in the run follows from it
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Threads for the networks on the CPU [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<i32>,
+}
+
+/// Pictures are resized to this much more than the crop, so that there is something to choose.
+const RESIZE_MARGIN: f64 = 1.12;
+
+fn main() -> ExitCode {
+    match train(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("munit-train: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn train(arguments: Arguments) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one leaves at once, in case the first is not heeded quickly enough.
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .context("cannot watch for Ctrl-C")?;
+    }
+    let resume = arguments.resume.is_some();
+    let folder = arguments
+        .resume
+        .clone()
+        .flatten()
+        .or_else(|| arguments.out.clone())
+        .context("name the run's folder with --out, for example --out runs/mine")?;
+    let config = configuration(&arguments, resume.then_some(&folder))?;
+    if let Some(threads) = arguments.threads {
+        if threads < 1 {
+            bail!("--threads is {threads}; it must be at least 1");
+        }
+        tch::set_num_threads(threads);
+    }
+    let device = arguments.device.resolve()?;
+    match run::run(config, &RunFolder::new(&folder), device, resume, &stop)? {
+        Outcome::Finished(model) => {
+            eprintln!("model: {}", model.display());
+            eprintln!(
+                "try it: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={} ! videoconvert ! autovideosink",
+                model.display()
+            );
+        }
+        Outcome::Stopped(checkpoint) => {
+            eprintln!("stopped; checkpoint: {}", checkpoint.display());
+            eprintln!("go on with: munit-train --resume {}", folder.display());
+        }
+    }
+    Ok(())
+}
+
+/// The configuration file, or the one of the run that goes on, with the flags' values.
+fn configuration(arguments: &Arguments, resumed: Option<&PathBuf>) -> Result<TrainConfig> {
+    let mut config = match (&arguments.config, resumed) {
+        (Some(file), _) => TrainConfig::read(file)?,
+        (None, Some(folder)) => TrainConfig::read(&folder.join("config.yaml"))?,
+        (None, None) => TrainConfig::default(),
+    };
+    if let Some(size) = arguments.size {
+        (config.crop_image_height, config.crop_image_width) = (size, size);
+        config.new_size = Some((size as f64 * RESIZE_MARGIN).round() as usize);
+        (config.new_size_a, config.new_size_b) = (None, None);
+    }
+    if arguments.data.is_some() {
+        config.data_root.clone_from(&arguments.data);
+    }
+    for (given, folder, list) in [
+        (
+            &arguments.a,
+            &mut config.data_folder_train_a,
+            &mut config.data_list_train_a,
+        ),
+        (
+            &arguments.b,
+            &mut config.data_folder_train_b,
+            &mut config.data_list_train_b,
+        ),
+        (
+            &arguments.test_a,
+            &mut config.data_folder_test_a,
+            &mut config.data_list_test_a,
+        ),
+        (
+            &arguments.test_b,
+            &mut config.data_folder_test_b,
+            &mut config.data_list_test_b,
+        ),
+    ] {
+        if given.is_some() {
+            config.data_root = None;
+            folder.clone_from(given);
+            *list = None;
+        }
+    }
+    set(&mut config.trainer, arguments.trainer);
+    set(&mut config.max_iter, arguments.iterations);
+    set(&mut config.batch_size, arguments.batch_size);
+    set(&mut config.generator.dim, arguments.dim);
+    set(&mut config.discriminator.dim, arguments.dim);
+    set(&mut config.generator.style_dim, arguments.style_dim);
+    set(&mut config.lr, arguments.lr);
+    set(&mut config.recon_x_cyc_w, arguments.cycle);
+    set(&mut config.precision, arguments.precision);
+    set(&mut config.snapshot_save_iter, arguments.checkpoint_every);
+    set(&mut config.image_save_iter, arguments.samples_every);
+    set(&mut config.seed, arguments.seed);
+    Ok(config)
+}
+
+fn set<T>(value: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *value = given;
+    }
+}

@@ -27,7 +27,7 @@ struct Arguments {
     ///
     /// The name says the format: .png, .jpg, .webp, .bmp or .ppm. In a folder every picture
     /// keeps its relative name; where that asks for another format, .png is put behind it.
-    /// Tensors become 0.png, 1.png, …. Can be left out with --raw.
+    /// Several tensors become 0.png, 1.png and so on. Can be left out with --raw.
     #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -35,7 +35,12 @@ struct Arguments {
     ///
     /// Without any of the four style options the style is the model's mean style of the target
     /// domain, or all zeros if the model has none. UNIT models have no style.
-    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        allow_hyphen_values = true
+    )]
     style: Option<Vec<f32>>,
 
     /// A style that the model has under this name; munit-info lists them
@@ -60,12 +65,12 @@ struct Arguments {
 
     /// Also write the network's float output to this safetensors file
     ///
-    /// fp32, [1, C, H, W] with values in [-1, 1], before --strength and at the size at which the
-    /// network ran. The tensor is called "output"; if IN is a folder, each tensor has the
-    /// picture's relative path as its name; if IN is a tensor of N pictures, the output is [N, C,
-    /// H, W]. Computed in fp32 without the fast path's shortcuts, with --device auto on the CPU.
-    /// Results are held in memory until the end.
-    #[arg(long, value_name = "FILE")]
+    /// fp32, [1, C, H, W] with values in [-1, 1], untouched by --strength. The tensor is called
+    /// "output"; if IN is a folder, each tensor has the picture's relative path as its name; if
+    /// IN is a tensor of N pictures, the output is [N, C, H, W]. Computed in fp32 without the fast
+    /// path's shortcuts, with --device auto on the CPU; --precision auto is then fp32 for OUT,
+    /// too. Results are held in memory until the end.
+    #[arg(long, value_name = "FILE", conflicts_with = "size")]
     raw: Option<PathBuf>,
 
     /// Where to compute: auto, cpu, cuda or cuda:N
@@ -134,7 +139,19 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match translate(&Arguments::parse().request()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, and no failures.
+            let _ = answer.print();
+            return if answer.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match translate(&arguments.request()) {
         Ok(summary) => {
             println!("{summary}");
             ExitCode::SUCCESS

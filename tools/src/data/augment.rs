@@ -44,7 +44,16 @@ impl Framing {
         }
     }
 
-    /// Number of values in one crop.
+    /// Shape of a crop, `[C, H, W]`.
+    pub(super) fn crop_shape(&self) -> [i64; 3] {
+        [
+            self.channels,
+            self.crop_height as i64,
+            self.crop_width as i64,
+        ]
+    }
+
+    /// Number of values in a crop.
     pub(super) fn crop_len(&self) -> usize {
         self.channels as usize * self.crop_height * self.crop_width
     }
@@ -109,20 +118,28 @@ impl Framing {
 
     /// Writes a crop as `[C, H, W]`, scaled to [-1, 1]: v becomes v / 127.5 − 1.
     pub(super) fn write_crop(&self, picture: &Resized, crop: Crop, planes: &mut [f32]) {
-        let channels = self.channels as usize;
+        match self.channels {
+            1 => self.write_planes::<1>(picture, crop, planes),
+            _ => self.write_planes::<3>(picture, crop, planes),
+        }
+    }
+
+    fn write_planes<const CHANNELS: usize>(
+        &self,
+        picture: &Resized,
+        crop: Crop,
+        planes: &mut [f32],
+    ) {
+        let pixels = picture.samples.as_chunks::<CHANNELS>().0;
         let plane_len = self.crop_height * self.crop_width;
         for (channel, plane) in planes.chunks_exact_mut(plane_len).enumerate() {
             for (y, row) in plane.chunks_exact_mut(self.crop_width).enumerate() {
-                let start = ((crop.top + y) * picture.width + crop.left) * channels;
-                let samples = picture.samples[start..][..self.crop_width * channels]
-                    .iter()
-                    .skip(channel)
-                    .step_by(channels);
-                let scaled = samples.map(|&sample| f32::from(sample) / 127.5 - 1.0);
+                let start = (crop.top + y) * picture.width + crop.left;
+                for (to, pixel) in row.iter_mut().zip(&pixels[start..]) {
+                    *to = f32::from(pixel[channel]) / 127.5 - 1.0;
+                }
                 if crop.flipped {
-                    row.iter_mut().rev().zip(scaled).for_each(|(to, v)| *to = v);
-                } else {
-                    row.iter_mut().zip(scaled).for_each(|(to, v)| *to = v);
+                    row.reverse();
                 }
             }
         }
@@ -161,4 +178,140 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
             ((19_595 * r + 38_470 * g + 7_471 * b + 0x8000) >> 16) as u8
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+
+    use super::*;
+    use crate::data::order;
+    use crate::data::test_pictures::picture;
+
+    fn framing(new_size: usize, crop_height: usize, crop_width: usize, channels: i64) -> Framing {
+        Framing {
+            new_size,
+            crop_height,
+            crop_width,
+            channels,
+        }
+    }
+
+    #[test]
+    fn the_shorter_side_gets_the_new_size() {
+        let plain = framing(256, 256, 256, 3);
+        assert_eq!(plain.resized_size(640, 480), (341, 256));
+        assert_eq!(plain.resized_size(480, 640), (256, 341));
+        assert_eq!(plain.resized_size(100, 100), (256, 256));
+        assert_eq!(plain.resized_size(261, 163), (409, 256));
+    }
+
+    #[test]
+    fn the_crop_always_fits() {
+        // The whole picture grows, in proportion, where the crop would not fit.
+        assert_eq!(framing(128, 256, 256, 3).resized_size(200, 100), (512, 256));
+        assert_eq!(framing(256, 256, 512, 3).resized_size(300, 300), (512, 512));
+        for (width, height) in [(16, 17), (33, 16), (999, 1001), (256, 16), (301, 97)] {
+            for (crop_height, crop_width) in [(64, 64), (100, 37), (31, 200), (7, 5)] {
+                let framing = framing(48, crop_height, crop_width, 3);
+                let (to_width, to_height) = framing.resized_size(width, height);
+                assert!(to_width as usize >= crop_width && to_height as usize >= crop_height);
+                assert!(to_width.min(to_height) >= 48);
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_scaled_to_minus_one_to_one() {
+        let values = RgbImage::from_fn(16, 16, |x, y| Rgb([(y * 16 + x) as u8, 0, 255]));
+        let framing = framing(16, 16, 16, 3);
+        let resized = framing.resize(&values).unwrap();
+        let mut planes = vec![0.0; framing.crop_len()];
+        framing.write_crop(&resized, framing.centre_crop(&resized), &mut planes);
+        for (value, &scaled) in planes[..256].iter().enumerate() {
+            assert_eq!(scaled, value as f32 / 127.5 - 1.0);
+        }
+        assert!(planes[256..512].iter().all(|&value| value == -1.0));
+        assert!(planes[512..].iter().all(|&value| value == 1.0));
+    }
+
+    #[test]
+    fn a_crop_shows_its_part_of_the_picture_and_a_flip_mirrors_it() {
+        let original = picture(20, 16, 1);
+        let framing = framing(16, 3, 4, 3);
+        let resized = framing.resize(&original).unwrap();
+        let shown = |flipped| {
+            let (top, left) = (13, 16);
+            let mut planes = vec![0.0; framing.crop_len()];
+            let crop = Crop { flipped, top, left };
+            framing.write_crop(&resized, crop, &mut planes);
+            planes
+        };
+        let (plain, flipped) = (shown(false), shown(true));
+        for (index, &value) in plain.iter().enumerate() {
+            let (channel, y, x) = (index / 12, index / 4 % 3, index % 4);
+            let sample = original.get_pixel(16 + x as u32, 13 + y as u32).0[channel];
+            assert_eq!(value, f32::from(sample) / 127.5 - 1.0);
+            assert_eq!(value, flipped[index - x + 3 - x]);
+        }
+    }
+
+    #[test]
+    fn shrinking_averages() {
+        let checks = RgbImage::from_fn(64, 64, |x, y| Rgb([((x + y) % 2 * 255) as u8; 3]));
+        let resized = framing(16, 16, 16, 3).resize(&checks).unwrap();
+        assert!(
+            resized
+                .samples
+                .iter()
+                .all(|sample| sample.abs_diff(128) <= 2)
+        );
+    }
+
+    #[test]
+    fn grey_is_luma() {
+        let luma_of = |pixel: [u8; 3]| luma(&pixel)[0];
+        assert_eq!(luma_of([255, 0, 0]), 76);
+        assert_eq!(luma_of([0, 255, 0]), 150);
+        assert_eq!(luma_of([0, 0, 255]), 29);
+        for value in 0..=255 {
+            assert_eq!(luma_of([value; 3]), value);
+        }
+    }
+
+    #[test]
+    fn flips_and_crops_are_spread_evenly() {
+        let framing = framing(16, 14, 16, 3);
+        let resized = framing.resize(&picture(20, 16, 1)).unwrap();
+        let mut flips = 0;
+        let (mut tops, mut lefts) = ([0; 3], [0; 5]);
+        for draw in 0..600 {
+            let mut random = order::augmentation(1, munit::Domain::A, draw);
+            let crop = framing.draw_crop(&resized, true, &mut random);
+            flips += usize::from(crop.flipped);
+            tops[crop.top] += 1;
+            lefts[crop.left] += 1;
+
+            let mut random = order::augmentation(1, munit::Domain::A, draw);
+            let unflipped = framing.draw_crop(&resized, false, &mut random);
+            assert!(!unflipped.flipped);
+            assert_eq!((unflipped.top, unflipped.left), (crop.top, crop.left));
+        }
+        assert!((240..360).contains(&flips), "{flips}");
+        assert!(tops.iter().all(|&count| count > 150), "{tops:?}");
+        assert!(lefts.iter().all(|&count| count > 80), "{lefts:?}");
+    }
+
+    #[test]
+    fn senseless_framings_are_refused() {
+        assert_eq!(framing(1, 4096, 1, 1).check(), Ok(()));
+        for (wrong, name) in [
+            (framing(0, 1, 1, 3), "new_size"),
+            (framing(1, 0, 1, 3), "crop_image_height"),
+            (framing(1, 1, 5000, 3), "crop_image_width"),
+            (framing(1, 1, 1, 4), "channels"),
+        ] {
+            assert!(wrong.check().unwrap_err().contains(name));
+        }
+    }
 }

@@ -15,9 +15,15 @@ use super::augment::{Framing, Resized};
 use super::order::{self, Order};
 use super::picture::{self, PictureError, read_picture};
 use super::picture_set::{PictureSet, Skipped};
+use super::tensor::write_tensor;
 
 /// Memory for resized pictures, in bytes, so that a small set is decoded only once.
 const CACHE_BYTES: usize = 1 << 30;
+
+const MAXIMUM_BATCH_SIZE: usize = 4096;
+
+/// More iterations than any run has, and few enough that draws can be counted in 64 bits.
+const LAST_ITERATION: u64 = 1 << 48;
 
 /// How batches are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +90,17 @@ impl Loader {
         settings: LoaderSettings,
         first_iteration: u64,
     ) -> Result<Self> {
-        if settings.batch_size == 0 {
-            bail!("batch_size is 0; it must be at least 1");
+        if !(1..=MAXIMUM_BATCH_SIZE).contains(&settings.batch_size) {
+            bail!(
+                "batch_size is {}; it must lie between 1 and {MAXIMUM_BATCH_SIZE}",
+                settings.batch_size
+            );
+        }
+        if first_iteration > LAST_ITERATION {
+            bail!("there is no iteration {first_iteration}; the number must be damaged");
         }
         let workers = settings.workers.max(1);
-        let shared = Arc::new(Shared {
+        Self::start(Shared {
             domains: [
                 DomainPictures::new(a, Domain::A, &settings)?,
                 DomainPictures::new(b, Domain::B, &settings)?,
@@ -97,20 +109,17 @@ impl Loader {
             // One batch for each thread to work at, and two in store.
             ahead: workers as u64 + 2,
             settings,
-            queue: Mutex::new(Queue {
-                begun: first_iteration,
-                given: first_iteration,
-                ready: BTreeMap::new(),
-                failed: HashSet::new(),
-                warnings: Vec::new(),
-                stopping: false,
-            }),
+            queue: Mutex::new(Queue::new(first_iteration)),
             wanted: Condvar::new(),
             made: Condvar::new(),
-        });
+        })
+    }
+
+    fn start(shared: Shared) -> Result<Self> {
+        let workers = shared.settings.workers.max(1);
         // From here on, dropping the loader stops the threads that were started.
         let mut loader = Self {
-            shared,
+            shared: Arc::new(shared),
             threads: Vec::with_capacity(workers),
         };
         for number in 0..workers {
@@ -188,6 +197,19 @@ struct Queue {
     stopping: bool,
 }
 
+impl Queue {
+    fn new(first_iteration: u64) -> Self {
+        Self {
+            begun: first_iteration,
+            given: first_iteration,
+            ready: BTreeMap::new(),
+            failed: HashSet::new(),
+            warnings: Vec::new(),
+            stopping: false,
+        }
+    }
+}
+
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing that can panic runs under the lock.
@@ -240,29 +262,26 @@ impl Shared {
     fn make_half(&self, domain: Domain, iteration: u64, order: &mut Order) -> Result<Tensor> {
         let batch_size = self.settings.batch_size;
         let framing = self.settings.framing(domain);
-        let mut samples = vec![0.0; batch_size * framing.crop_len()];
-        let crops = samples.chunks_exact_mut(framing.crop_len());
-        for (draw, planes) in (iteration * batch_size as u64..).zip(crops) {
-            let picture = order
-                .from_draw(draw)
-                .find_map(|picture| self.picture(domain, picture))
-                .with_context(|| {
-                    format!(
-                        "no picture in {} can be read any more",
-                        self.domains[domain as usize].root.display()
-                    )
-                })?;
-            let mut random = order::augmentation(self.settings.seed, domain, draw);
-            let crop = framing.draw_crop(&picture, self.settings.flip, &mut random);
-            framing.write_crop(&picture, crop, planes);
-        }
-        let shape = [
-            batch_size as i64,
-            framing.channels,
-            framing.crop_height as i64,
-            framing.crop_width as i64,
-        ];
-        Ok(Tensor::f_from_slice(&samples)?.f_view(shape)?)
+        let [channels, height, width] = framing.crop_shape();
+        let shape = [batch_size as i64, channels, height, width];
+        write_tensor(&shape, |samples| {
+            let crops = samples.chunks_exact_mut(framing.crop_len());
+            for (draw, planes) in (iteration * batch_size as u64..).zip(crops) {
+                let picture = order
+                    .draw(draw)
+                    .find_map(|picture| self.picture(domain, picture))
+                    .with_context(|| {
+                        format!(
+                            "no picture in {} can be read any more",
+                            self.domains[domain as usize].root.display()
+                        )
+                    })?;
+                let mut random = order::augmentation(self.settings.seed, domain, draw);
+                let crop = framing.draw_crop(&picture, self.settings.flip, &mut random);
+                framing.write_crop(&picture, crop, planes);
+            }
+            Ok(())
+        })
     }
 
     /// A resized picture, from the cache or from its file; `None`, and a warning the first time,
@@ -333,4 +352,266 @@ fn wait<'a>(condition: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a,
     condition
         .wait(queue)
         .unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tch::Kind;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::data::test_pictures::write_pictures;
+    use crate::data::{Source, load_picture};
+
+    /// Five pictures of domain a and three of domain b.
+    fn pictures() -> (TempDir, PictureSet, PictureSet) {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |name: &str, count| {
+            let root = folder.path().join(name);
+            write_pictures(&root, count);
+            PictureSet::scan(&Source::Folder(root), |_, _| ()).unwrap()
+        };
+        let (a, b) = (set("a", 5), set("b", 3));
+        (folder, a, b)
+    }
+
+    fn settings() -> LoaderSettings {
+        LoaderSettings {
+            batch_size: 2,
+            new_size: [24, 20],
+            crop_height: 18,
+            crop_width: 16,
+            channels: [3, 1],
+            flip: true,
+            seed: 1,
+            workers: 2,
+        }
+    }
+
+    /// No chance but the order: the middle of each picture is all of it.
+    fn without_augmentation() -> LoaderSettings {
+        LoaderSettings {
+            batch_size: 1,
+            new_size: [32, 32],
+            crop_height: 32,
+            crop_width: 40,
+            channels: [3, 3],
+            flip: false,
+            ..settings()
+        }
+    }
+
+    fn batches(
+        sets: (&PictureSet, &PictureSet),
+        settings: &LoaderSettings,
+        first: u64,
+        count: u64,
+    ) -> Vec<Batch> {
+        let (a, b) = (sets.0.clone(), sets.1.clone());
+        let mut loader = Loader::new(a, b, settings.clone(), first).unwrap();
+        (0..count).map(|_| loader.next_batch().unwrap()).collect()
+    }
+
+    fn assert_same(one: &[Batch], other: &[Batch]) {
+        assert_eq!(one.len(), other.len());
+        for (one, other) in one.iter().zip(other) {
+            assert_eq!(one.iteration, other.iteration);
+            assert_eq!(one.a, other.a);
+            assert_eq!(one.b, other.b);
+        }
+    }
+
+    /// Which of the pictures at `paths` fills each batch of one.
+    fn shown(halves: &[&Tensor], paths: &[PathBuf]) -> Vec<usize> {
+        let framing = without_augmentation().framing(Domain::A);
+        let known: Vec<_> = paths
+            .iter()
+            .map(|path| load_picture(path, &framing).unwrap().unsqueeze(0))
+            .collect();
+        halves
+            .iter()
+            .map(|half| known.iter().position(|picture| picture == *half).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn batches_have_the_shape_and_range_that_networks_expect() {
+        let (_folder, a, b) = pictures();
+        for (batch, iteration) in batches((&a, &b), &settings(), 0, 3).iter().zip(0..) {
+            assert_eq!(batch.iteration, iteration);
+            assert_eq!(batch.a.size(), [2, 3, 18, 16]);
+            assert_eq!(batch.b.size(), [2, 1, 18, 16]);
+            for half in [&batch.a, &batch.b] {
+                assert_eq!(half.kind(), Kind::Float);
+                assert!(half.min().double_value(&[]) >= -1.0);
+                assert!(half.max().double_value(&[]) <= 1.0);
+                assert!(half.std(true).double_value(&[]) > 0.05);
+            }
+        }
+    }
+
+    #[test]
+    fn neither_threads_nor_the_beginning_change_a_batch() {
+        let (_folder, a, b) = pictures();
+        let one_worker = LoaderSettings {
+            workers: 1,
+            ..settings()
+        };
+        let four_workers = LoaderSettings {
+            workers: 4,
+            ..settings()
+        };
+        let all = batches((&a, &b), &one_worker, 0, 20);
+        assert_same(&all, &batches((&a, &b), &four_workers, 0, 20));
+        assert_same(&all[13..], &batches((&a, &b), &four_workers, 13, 7));
+        assert_ne!(all[0].a, all[5].a);
+    }
+
+    #[test]
+    fn the_seed_changes_the_batches() {
+        let (_folder, a, b) = pictures();
+        let other_seed = LoaderSettings {
+            seed: 2,
+            ..settings()
+        };
+        let one = batches((&a, &b), &settings(), 0, 1);
+        let other = batches((&a, &b), &other_seed, 0, 1);
+        assert_ne!(one[0].a, other[0].a);
+        assert_ne!(one[0].b, other[0].b);
+    }
+
+    #[test]
+    fn each_domain_goes_through_its_own_epochs() {
+        let (_folder, a, b) = pictures();
+        let batches = batches((&a, &b), &without_augmentation(), 0, 30);
+        let halves_a: Vec<_> = batches.iter().map(|batch| &batch.a).collect();
+        let halves_b: Vec<_> = batches.iter().map(|batch| &batch.b).collect();
+        for (halves, paths) in [(halves_a, &a.paths), (halves_b, &b.paths)] {
+            for epoch in shown(&halves, paths).chunks(paths.len()) {
+                let mut epoch = epoch.to_vec();
+                epoch.sort();
+                assert_eq!(epoch, (0..paths.len()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_that_disappears_is_replaced_by_the_next() {
+        let (_folder, a, b) = pictures();
+        let settings = without_augmentation();
+        let before = batches((&a, &b), &settings, 0, 10);
+        let before = shown(
+            &before.iter().map(|batch| &batch.a).collect::<Vec<_>>(),
+            &a.paths,
+        );
+
+        fs::remove_file(&a.paths[1]).unwrap();
+        fs::write(&a.paths[3], "overwritten").unwrap();
+        let mut loader = Loader::new(a.clone(), b, settings, 0).unwrap();
+        let after: Vec<_> = (0..10).map(|_| loader.next_batch().unwrap().a).collect();
+        let left: Vec<_> = [0, 2, 4].map(|index| a.paths[index].clone()).into();
+        let after: Vec<_> = shown(&after.iter().collect::<Vec<_>>(), &left)
+            .into_iter()
+            .map(|position| position * 2)
+            .collect();
+        for (draw, &picture) in after.iter().enumerate() {
+            let epoch = &before[draw / 5 * 5..][..5];
+            let expected = epoch.iter().cycle().skip(draw % 5);
+            let expected = expected.copied().find(|picture| picture % 2 == 0);
+            assert_eq!(Some(picture), expected, "draw {draw}");
+        }
+
+        let mut warnings = loader.take_warnings();
+        warnings.sort_by(|one, other| one.path.cmp(&other.path));
+        let expected = [(1, PictureError::Missing), (3, PictureError::NotAPicture)];
+        let expected = expected.map(|(index, reason)| Skipped {
+            path: a.paths[index].clone(),
+            reason,
+        });
+        assert_eq!(warnings, expected);
+        for _ in 0..10 {
+            loader.next_batch().unwrap();
+        }
+        assert_eq!(loader.take_warnings(), []);
+    }
+
+    #[test]
+    fn when_no_picture_is_left_the_error_names_the_folder() {
+        let (folder, a, b) = pictures();
+        fs::remove_dir_all(folder.path().join("b")).unwrap();
+        let mut loader = Loader::new(a, b, settings(), 0).unwrap();
+        let error = loader.next_batch().unwrap_err().to_string();
+        assert!(
+            error.contains(folder.path().join("b").to_str().unwrap()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_set_in_memory_outlives_its_files() {
+        let (folder, a, b) = pictures();
+        let settings = settings();
+        let expected = batches((&a, &b), &settings, 0, 30);
+        let mut loader = Loader::new(a, b, settings, 0).unwrap();
+        let mut seen: Vec<_> = (0..10).map(|_| loader.next_batch().unwrap()).collect();
+        fs::remove_dir_all(folder.path()).unwrap();
+        seen.extend((0..20).map(|_| loader.next_batch().unwrap()));
+        assert_same(&seen, &expected);
+    }
+
+    #[test]
+    fn dropping_the_loader_stops_its_threads() {
+        let (_folder, a, b) = pictures();
+        let loader = Loader::new(a, b, settings(), 0).unwrap();
+        let shared = Arc::downgrade(&loader.shared);
+        drop(loader);
+        assert!(shared.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_panic_in_a_thread_becomes_an_error() {
+        let (_folder, a, b) = pictures();
+        let loader = Loader::new(a, b, settings(), 0).unwrap();
+        let shared = Arc::clone(&loader.shared);
+        drop(loader);
+        let mut shared = Arc::into_inner(shared).unwrap();
+        shared.queue = Mutex::new(Queue::new(0));
+        shared.domains[1].cache.clear();
+        let mut loader = Loader::start(shared).unwrap();
+        for _ in 0..5 {
+            let error = loader.next_batch().unwrap_err().to_string();
+            assert!(error.contains("out of bounds"), "{error}");
+        }
+    }
+
+    #[test]
+    fn senseless_settings_are_refused() {
+        let (_folder, a, b) = pictures();
+        let error = |settings| {
+            let loader = Loader::new(a.clone(), b.clone(), settings, 0);
+            loader.err().unwrap().to_string()
+        };
+        let no_batch = LoaderSettings {
+            batch_size: 0,
+            ..settings()
+        };
+        assert!(error(no_batch).contains("batch_size"));
+        let two_channels = LoaderSettings {
+            channels: [3, 2],
+            ..settings()
+        };
+        assert!(error(two_channels).contains("domain b: 2 channels"));
+
+        let empty = PictureSet {
+            paths: Vec::new(),
+            ..a.clone()
+        };
+        let error = Loader::new(empty, b.clone(), settings(), 0).err().unwrap();
+        assert!(error.to_string().contains("no pictures"));
+
+        let error = Loader::new(a, b, settings(), u64::MAX).err().unwrap();
+        assert!(error.to_string().contains("no iteration"));
+    }
 }

@@ -14,6 +14,8 @@ mod picture;
 mod picture_set;
 mod source;
 mod tensor;
+#[cfg(test)]
+mod test_pictures;
 
 pub use augment::Framing;
 pub use loader::{Batch, Loader, LoaderSettings};

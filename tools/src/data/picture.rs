@@ -269,3 +269,210 @@ fn jpeg_is_complete(content: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ImageBuffer, ImageEncoder, Luma, Rgba, RgbaImage};
+
+    use super::*;
+    use crate::data::test_pictures::picture;
+
+    fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut content = Cursor::new(Vec::new());
+        picture.write_to(&mut content, format).unwrap();
+        content.into_inner()
+    }
+
+    fn read(name: &str, content: &[u8]) -> Result<RgbImage, PictureError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        read_picture(&path)
+    }
+
+    fn jpeg_with_exif(picture: &RgbImage, exif: Vec<u8>) -> Vec<u8> {
+        let mut content = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut content, 95);
+        encoder.set_exif_metadata(exif).unwrap();
+        encoder.encode_image(picture).unwrap();
+        content
+    }
+
+    /// Orientation 6: to be turned clockwise by a quarter.
+    fn exif_with_orientation_6() -> Vec<u8> {
+        let mut exif = b"II*\0\x08\0\0\0\x01\0".to_vec();
+        exif.extend([0x12, 0x01, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        exif
+    }
+
+    fn largest_difference(one: &RgbImage, other: &RgbImage) -> u8 {
+        assert_eq!(one.dimensions(), other.dimensions());
+        let pairs = one.iter().zip(other.iter());
+        pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+    }
+
+    #[test]
+    fn formats_are_told_apart_by_content() {
+        let original = picture(40, 32, 1);
+        let rgb = DynamicImage::from(original.clone());
+        for (format, name) in [
+            (ImageFormat::Png, "a.PNG"),
+            (ImageFormat::WebP, "a.webp"),
+            (ImageFormat::Bmp, "a.Bmp"),
+            (ImageFormat::Pnm, "a.ppm"),
+            (ImageFormat::Png, "a.jpg"),
+            (ImageFormat::Bmp, "no ending"),
+        ] {
+            let read = read(name, &encoded(&rgb, format));
+            assert_eq!(read, Ok(original.clone()), "{name}");
+        }
+        let jpeg = read("a.JPEG", &encoded(&rgb, ImageFormat::Jpeg)).unwrap();
+        assert!(largest_difference(&jpeg, &original) < 24);
+    }
+
+    #[test]
+    fn plain_pnm_with_another_maximum_is_scaled() {
+        let mut text = "P2\n# a comment\n16 16\n100\n".to_owned();
+        text += &"0 100 50 25 ".repeat(64);
+        let read = read("a.pgm", text.as_bytes()).unwrap();
+        let row: Vec<_> = (0..4).map(|x| read.get_pixel(x, 0).0[0]).collect();
+        assert_eq!(row, [0, 255, 128, 64]);
+    }
+
+    #[test]
+    fn grey_and_16_bit_become_8_bit_rgb() {
+        let grey = ImageBuffer::from_fn(20, 20, |x, y| Luma([(x * 12 + y) as u8]));
+        let content = encoded(&DynamicImage::ImageLuma8(grey.clone()), ImageFormat::Png);
+        let expected = RgbImage::from_fn(20, 20, |x, y| Rgb([grey.get_pixel(x, y).0[0]; 3]));
+        assert_eq!(read("grey.png", &content), Ok(expected));
+
+        let deep = ImageBuffer::from_fn(20, 20, |x, _| Rgb([(x * 3000) as u16, 65_535, 0]));
+        let content = encoded(&DynamicImage::ImageRgb16(deep), ImageFormat::Png);
+        let read = read("deep.png", &content).unwrap();
+        assert_eq!(read.get_pixel(10, 3).0, [117, 255, 0]);
+    }
+
+    #[test]
+    fn transparency_is_laid_on_white() {
+        let picture = RgbaImage::from_fn(20, 20, |x, _| Rgba([200, 100, 0, (x * 10) as u8]));
+        let read = read("a.png", &encoded(&picture.into(), ImageFormat::Png)).unwrap();
+        assert_eq!(read.get_pixel(0, 0).0, [255, 255, 255]);
+        assert_eq!(read.get_pixel(10, 5).0, [233, 194, 155]);
+    }
+
+    #[test]
+    fn cmyk_jpeg_keeps_its_colours() {
+        let read = read("a.jpg", include_bytes!("fixtures/cmyk.jpg")).unwrap();
+        for (x, expected) in [(5, [200, 100, 50]), (30, [30, 61, 220])] {
+            for (value, expected) in read.get_pixel(x, 5).0.into_iter().zip(expected) {
+                assert!(
+                    value.abs_diff(expected) <= 6,
+                    "{value} for {expected} at {x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn orientation_is_obeyed() {
+        let original = picture(40, 24, 1);
+        let content = jpeg_with_exif(&original, exif_with_orientation_6());
+        let expected = image::imageops::rotate90(&original);
+        let read = read("a.jpg", &content).unwrap();
+        assert!(largest_difference(&read, &expected) < 24);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_refused() {
+        let rgb = DynamicImage::from(picture(40, 32, 1));
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Pnm,
+        ] {
+            let content = encoded(&rgb, format);
+            // The last chunk of a PNG and the padding of a WebP say nothing.
+            let end = content.len() - if format == ImageFormat::Png { 12 } else { 2 };
+            for length in (0..end).step_by(11) {
+                assert!(
+                    read("a", &content[..length]).is_err(),
+                    "{format:?} {length}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_jpeg_is_not_mistaken_for_whole_by_its_thumbnail() {
+        let mut exif = exif_with_orientation_6();
+        exif.extend([0xFF, 0xD8, 0xFF, 0xD9]);
+        let mut content = jpeg_with_exif(&picture(64, 64, 1), exif);
+        assert!(read("whole.jpg", &content).is_ok());
+        content.extend(b"what a camera leaves behind");
+        assert!(read("more.jpg", &content).is_ok());
+        content.truncate(content.len() * 2 / 3);
+        assert_eq!(read("cut.jpg", &content), Err(PictureError::Truncated));
+    }
+
+    #[test]
+    fn damage_ends_in_a_picture_or_a_reason() {
+        let rgb = DynamicImage::from(picture(40, 32, 1));
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let content = encoded(&rgb, format);
+            for position in (0..content.len()).step_by(7) {
+                let mut damaged = content.clone();
+                damaged[position] ^= 0xA5;
+                // Some damage goes unnoticed.
+                if let Ok(picture) = read("a", &damaged) {
+                    assert!(picture.width().min(picture.height()) >= MINIMUM_SIDE);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_file_that_claims_to_be_huge_is_refused() {
+        let content = b"P6\n30000 30000\n255\nabc";
+        assert_eq!(read("a.ppm", content), Err(PictureError::TooLarge));
+        let content = b"P6\n40000 2600\n255\nabc";
+        assert_eq!(read("a.ppm", content), Err(PictureError::TooLarge));
+    }
+
+    #[test]
+    fn tiny_pictures_and_strips_are_refused() {
+        for (width, height, usable) in [(16, 16, true), (15, 16, false), (16, 15, false)] {
+            let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
+            assert_eq!(read("a.png", &content).is_ok(), usable, "{width}×{height}");
+        }
+        for (width, height, usable) in [(256, 16, true), (257, 16, false), (16, 400, false)] {
+            let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
+            assert_eq!(read("a.png", &content).is_ok(), usable, "{width}×{height}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        assert_eq!(read("a.jpg", b""), Err(PictureError::NotAPicture));
+        assert_eq!(read("a.jpg", b"a letter"), Err(PictureError::NotAPicture));
+        let gif = PictureError::UnsupportedFormat("image/gif".to_owned());
+        assert_eq!(read("a.png", b"GIF89a and so on"), Err(gif));
+
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read_picture(folder.path()), Err(PictureError::NotAFile));
+        let missing = folder.path().join("missing.png");
+        assert_eq!(read_picture(&missing), Err(PictureError::Missing));
+    }
+
+    #[test]
+    fn blank_means_one_colour() {
+        let mut blank = RgbImage::from_pixel(20, 20, Rgb([200, 201, 202]));
+        assert!(is_blank(&blank));
+        blank.put_pixel(19, 19, Rgb([202, 200, 203]));
+        assert!(is_blank(&blank));
+        blank.put_pixel(18, 19, Rgb([200, 201, 220]));
+        assert!(!is_blank(&blank));
+    }
+}

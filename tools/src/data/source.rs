@@ -168,3 +168,25 @@ fn is_picture(path: &Path) -> bool {
             .is_ok_and(|_| picture::looks_like_picture(&first_bytes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_layout_needs_both_training_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir(root.join("trainA")).unwrap();
+        let error = DataLayout::from_root(root).unwrap_err().to_string();
+        assert!(error.contains("trainA and trainB") && error.contains(root.to_str().unwrap()));
+
+        fs::create_dir(root.join("trainB")).unwrap();
+        fs::create_dir(root.join("testB")).unwrap();
+        let layout = DataLayout::from_root(root).unwrap();
+        assert_eq!(layout.train_a, Source::Folder(root.join("trainA")));
+        assert_eq!(layout.train_b, Source::Folder(root.join("trainB")));
+        assert_eq!(layout.test_a, None);
+        assert_eq!(layout.test_b, Some(Source::Folder(root.join("testB"))));
+    }
+}

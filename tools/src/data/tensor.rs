@@ -1,8 +1,9 @@
 //! Single pictures to tensors and back.
 
 use std::path::Path;
+use std::slice;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use tch::{Device, Kind, Tensor};
 
@@ -20,14 +21,32 @@ pub fn load_picture(path: &Path, framing: &Framing) -> Result<Tensor> {
     let resized = read_picture(path)
         .and_then(|picture| framing.resize(&picture))
         .with_context(|| format!("cannot use the picture {}", path.display()))?;
-    let mut samples = vec![0.0; framing.crop_len()];
-    framing.write_crop(&resized, framing.centre_crop(&resized), &mut samples);
-    let shape = [
-        framing.channels,
-        framing.crop_height as i64,
-        framing.crop_width as i64,
-    ];
-    Ok(Tensor::f_from_slice(&samples)?.f_view(shape)?)
+    write_tensor(&framing.crop_shape(), |planes| {
+        framing.write_crop(&resized, framing.centre_crop(&resized), planes);
+        Ok(())
+    })
+}
+
+/// A new tensor of single precision on the CPU, of which `write` gets the values, all zero.
+///
+/// tch's constructors from slices fill the tensor with OpenMP first. Each thread that loads
+/// pictures would then keep OpenMP threads of its own, which spin while the networks compute.
+pub(super) fn write_tensor(
+    shape: &[i64],
+    write: impl FnOnce(&mut [f32]) -> Result<()>,
+) -> Result<Tensor> {
+    let tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+    let values = tensor.data_ptr().cast::<f32>();
+    ensure!(!values.is_null(), "a tensor of shape {shape:?} is empty");
+    // SAFETY: the tensor is new, contiguous and on the CPU: the pointer leads to `numel` values,
+    // aligned, that nothing else refers to, and that live as long as `tensor`, which outlives the
+    // slice. They are set before they are lent.
+    let values = unsafe {
+        values.write_bytes(0, tensor.numel());
+        slice::from_raw_parts_mut(values, tensor.numel())
+    };
+    write(values)?;
+    Ok(tensor)
 }
 
 /// Turns `[C, H, W]` or `[1, C, H, W]` in [-1, 1], of one or three channels, into a picture:
@@ -59,4 +78,83 @@ pub fn tensor_to_rgb(tensor: &Tensor) -> Result<RgbImage> {
         .f_view(-1)?;
     RgbImage::from_raw(width as u32, height as u32, Vec::try_from(samples)?)
         .context("the tensor has fewer values than its shape says")
+}
+
+#[cfg(test)]
+mod tests {
+    use image::Rgb;
+
+    use super::*;
+    use crate::data::test_pictures::picture;
+
+    fn framing(new_size: usize, crop: usize, channels: i64) -> Framing {
+        Framing {
+            new_size,
+            crop_height: crop,
+            crop_width: crop,
+            channels,
+        }
+    }
+
+    #[test]
+    fn a_picture_survives_the_way_to_a_tensor_and_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let values = RgbImage::from_fn(16, 16, |x, y| {
+            let value = (y * 16 + x) as u8;
+            Rgb([value, 255 - value, value.wrapping_mul(7)])
+        });
+        values.save(&path).unwrap();
+        let tensor = load_picture(&path, &framing(16, 16, 3)).unwrap();
+        assert_eq!(tensor.size(), [3, 16, 16]);
+        assert_eq!(tensor.kind(), Kind::Float);
+        assert_eq!(tensor_to_rgb(&tensor).unwrap(), values);
+        assert_eq!(tensor_to_rgb(&tensor.unsqueeze(0)).unwrap(), values);
+    }
+
+    #[test]
+    fn the_middle_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let original = picture(40, 20, 1);
+        original.save(&path).unwrap();
+        let tensor = load_picture(&path, &framing(20, 16, 3)).unwrap();
+        let middle = image::imageops::crop_imm(&original, 12, 2, 16, 16).to_image();
+        assert_eq!(tensor_to_rgb(&tensor).unwrap(), middle);
+    }
+
+    #[test]
+    fn one_channel_is_luma_and_comes_back_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let mut red = RgbImage::from_pixel(16, 16, Rgb([255, 0, 0]));
+        red.save(&path).unwrap();
+        let tensor = load_picture(&path, &framing(16, 16, 1)).unwrap();
+        assert_eq!(tensor.size(), [1, 16, 16]);
+        red.pixels_mut().for_each(|pixel| *pixel = Rgb([76; 3]));
+        assert_eq!(tensor_to_rgb(&tensor).unwrap(), red);
+    }
+
+    #[test]
+    fn values_out_of_range_are_clamped_not_stretched() {
+        let tensor = Tensor::from_slice(&[-3.0f32, 0.0, 0.5, 3.0]).view([1, 2, 2]);
+        let picture = tensor_to_rgb(&tensor).unwrap();
+        let values: Vec<_> = picture.pixels().map(|pixel| pixel.0[0]).collect();
+        assert_eq!(values, [0, 128, 191, 255]);
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        for shape in [&[2i64, 4, 4][..], &[2, 3, 4, 4], &[4, 4], &[1, 1, 3, 4, 4]] {
+            let tensor = Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+            assert!(tensor_to_rgb(&tensor).is_err(), "{shape:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let error = load_picture(Path::new("missing.png"), &framing(16, 16, 3)).unwrap_err();
+        let sentence = format!("{error:#}");
+        assert!(sentence.contains("missing.png") && sentence.contains("no such file"));
+    }
 }

@@ -179,7 +179,7 @@ fn short_number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() || size == 0.0 {
         format!("{value}")
-    } else if size < 1e-3 || size >= 1e5 {
+    } else if !(1e-3..1e5).contains(&size) {
         format!("{value:.2e}")
     } else {
         let decimals = (3 - size.log10().floor() as i32).clamp(0, 4);

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use munit::atomic_file;
 
 use super::tensorboard::EventWriter;
-use crate::atomic_file;
 
 /// The table's name in a run's folder.
 pub const TABLE_NAME: &str = "losses.csv";
@@ -183,7 +183,7 @@ impl Table {
         for row in &self.rows {
             text.push_str(&row.line(self.names.len()));
         }
-        atomic_file::write(path, text.as_bytes())?;
+        atomic_file::write(path, |writer| writer.write_all(text.as_bytes()))?;
         OpenOptions::new()
             .append(true)
             .open(path)

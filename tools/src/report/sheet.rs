@@ -1,13 +1,15 @@
 //! Sample sheets: rows of pictures with quiet labels, as a picture to look at.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use image::{Rgb, RgbImage};
+use munit::atomic_file;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use crate::atomic_file;
+use crate::data::tensor_to_rgb;
 
 /// Pixels around the whole sheet.
 const MARGIN: u32 = 20;
@@ -74,7 +76,7 @@ impl Sheet {
     /// Another shape; a failure of libtorch.
     pub fn row(&mut self, label: &str, pictures: &Tensor) -> Result<()> {
         let size = pictures.size();
-        let &[count, channels @ (1 | 3), height, width] = size.as_slice() else {
+        let &[count, 1 | 3, height, width] = size.as_slice() else {
             anyhow::bail!(
                 "row \"{label}\" of a sample sheet has shape {size:?}; it must be [N, 1 or 3, H, W]"
             );
@@ -83,28 +85,14 @@ impl Sheet {
             count > 0 && height > 0 && width > 0,
             "row \"{label}\" of a sample sheet is empty: its shape is {size:?}"
         );
-        let bytes = tch::no_grad(|| -> Result<Tensor, tch::TchError> {
-            pictures
-                .f_to_device(tch::Device::Cpu)?
-                .f_to_kind(Kind::Float)?
-                .f_nan_to_num(-1.0, 1.0, -1.0)?
-                .f_clamp(-1.0, 1.0)?
-                .f_add_scalar(1.0)?
-                .f_mul_scalar(127.5)?
-                .f_round()?
-                .f_to_kind(Kind::Uint8)?
-                .f_expand([count, 3, height, width], false)?
-                .f_permute([0, 2, 3, 1])?
-                .f_contiguous()
+        let pictures = tch::no_grad(|| {
+            // A network that has run away must not turn the sheet into noise.
+            let pictures = pictures.f_nan_to_num(-1.0, 1.0, -1.0)?;
+            (0..count)
+                .map(|index| tensor_to_rgb(&pictures.f_get(index)?))
+                .collect::<Result<_>>()
         })
-        .with_context(|| format!("row \"{label}\" of a sample sheet with {channels} channels"))?;
-        let pictures = (0..count)
-            .map(|index| {
-                let pixels = Vec::<u8>::try_from(bytes.f_select(0, index)?.f_reshape(-1)?)?;
-                RgbImage::from_raw(width as u32, height as u32, pixels)
-                    .context("a sample sheet's picture is shorter than its shape")
-            })
-            .collect::<Result<_>>()?;
+        .with_context(|| format!("row \"{label}\" of a sample sheet"))?;
         self.lines.push(Line::Row(label.to_owned(), pictures));
         Ok(())
     }
@@ -215,7 +203,9 @@ pub fn save_png(path: &Path, picture: &RgbImage) -> Result<()> {
     picture
         .write_to(&mut png, image::ImageFormat::Png)
         .with_context(|| format!("{}: cannot encode", path.display()))?;
-    atomic_file::write(path, png.get_ref())
+    Ok(atomic_file::write(path, |writer| {
+        writer.write_all(png.get_ref())
+    })?)
 }
 
 fn text_height() -> u32 {
@@ -247,7 +237,7 @@ fn draw_text(sheet: &mut RgbImage, text: &str, left: u32, top: u32, weight: Font
 
 #[cfg(test)]
 mod tests {
-    use tch::Device;
+    use tch::{Device, Kind};
 
     use super::*;
 

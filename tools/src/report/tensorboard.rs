@@ -84,8 +84,8 @@ pub struct EventWriter {
 }
 
 impl EventWriter {
-    /// A new event file in `folder`, beside those of earlier sessions of the same run, of which
-    /// a reader shall forget every step after `resume_at`.
+    /// A new event file in `folder`, beside those that the same run wrote before it was resumed,
+    /// of which a reader shall forget every step after `resume_at`.
     ///
     /// # Errors
     /// A sentence that names the file, if it cannot be created.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 use munit::layout::{Part, expected_tensors};
 use munit::networks::{Generator, ParameterStore};
-use munit::runtime::{DeviceChoice, TranslateOptions};
+use munit::runtime::DeviceChoice;
 use munit::{Architecture, Direction, Domain, Family, Model, StyleCode};
 use tch::{Device, Kind, Tensor};
 
@@ -17,15 +17,6 @@ pub struct ExactTranslator {
     source: Generator,
     target: Generator,
     device: Device,
-}
-
-/// A translated picture.
-pub struct Translation {
-    /// What the network gave, [1, C, H, W] in [-1, 1] with the target domain's C, at the size at
-    /// which it ran.
-    pub raw: Tensor,
-    /// The same at the size of the input, mixed with it as `strength` says.
-    pub mixed: Tensor,
 }
 
 impl ExactTranslator {
@@ -55,85 +46,54 @@ impl ExactTranslator {
         })
     }
 
-    /// The style code of a picture [1, C, H, W] in [-1, 1] of the target domain.
-    ///
-    /// # Errors
-    /// A picture too small for the network; libtorch's.
-    pub fn encode_style(&self, picture: &Tensor) -> Result<StyleCode> {
-        let picture = self.prepare(picture, self.direction.target())?;
-        let code = tch::no_grad(|| self.target.encode_style(&picture))?;
-        let values = Vec::<f32>::try_from(code.f_to_device(Device::Cpu)?.f_reshape(-1)?)?;
-        let style_dim = self.architecture.style_dim() as usize;
-        Ok(StyleCode::new(values, style_dim)?)
-    }
-
-    /// Translates a picture [1, C, H, W] in [-1, 1] of the source domain. Sides that the network
-    /// cannot divide are continued by reflection on the right and below, and cropped again.
+    /// What the network makes of a picture [1, C, H, W] in [-1, 1] of the source domain:
+    /// [1, C', H, W] in [-1, 1] with the channels of the target domain. A model of grey pictures
+    /// sees the luma (ITU-R BT.601). Sides that the network cannot divide are continued by
+    /// reflection on the right and below, and cropped again.
     ///
     /// # Errors
     /// A picture too small for the network or with other channels; libtorch's.
-    pub fn translate(
-        &self,
-        picture: &Tensor,
-        style: &StyleCode,
-        options: &TranslateOptions,
-    ) -> Result<Translation> {
+    pub fn translate(&self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
         tch::no_grad(|| {
-            let picture = self.prepare(picture, self.direction.source())?;
-            let (height, width) = sides(&picture);
-            let small = match options.inference_size {
-                Some(side) => resize(&picture, scaled(height, width, side.into()))?,
-                None => picture.shallow_clone(),
+            let picture = self.with_channels(&picture.f_to_device(self.device)?)?;
+            let size = picture.size();
+            let (height, width) = (size[2], size[3]);
+            let smallest = self.architecture.smallest_side();
+            ensure!(
+                height.min(width) >= smallest,
+                "{width}×{height} is too small for this model, which needs {smallest} pixels on \
+                 the shorter side; enlarge it"
+            );
+            let stride = self.architecture.stride();
+            let beyond = |side: i64| (stride - side % stride) % stride;
+            let padded = picture.f_reflection_pad2d([0, beyond(width), 0, beyond(height)])?;
+            let content = self.source.encode_content(&padded)?;
+            let style = match self.architecture.family {
+                Family::Munit => {
+                    let style = Tensor::f_from_slice(style.values())?.f_to_device(self.device)?;
+                    Some(style.f_reshape([1, -1])?)
+                }
+                Family::Unit => None,
             };
-            let raw = self.run(&small, style)?;
-            let channels = picture.size()[1].max(raw.size()[1]);
-            let [original, translated] = [&picture, &resize(&raw, (height, width))?]
-                .map(|picture| picture.f_expand([1, channels, height, width], false));
-            let mixed = original?.f_lerp(&translated?, f64::from(options.strength))?;
-            Ok(Translation { raw, mixed })
+            let translated = self.target.decode(&content, style.as_ref())?;
+            Ok(translated.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?)
         })
     }
 
-    fn run(&self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
-        let (height, width) = sides(picture);
-        let (smallest, stride) = (self.architecture.smallest_side(), self.architecture.stride());
-        ensure!(
-            height.min(width) >= smallest,
-            "{width}×{height} is too small for this model; its network needs {smallest} pixels"
-        );
-        let beyond = |side: i64| (stride - side % stride) % stride;
-        let padded = picture.f_reflection_pad2d([0, beyond(width), 0, beyond(height)])?;
-        let content = self.source.encode_content(&padded)?;
-        let style = match self.architecture.family {
-            Family::Munit => {
-                let style = Tensor::f_from_slice(style.values())?.f_to_device(self.device)?;
-                Some(style.f_reshape([1, -1, 1, 1])?)
-            }
-            Family::Unit => None,
-        };
-        let translated = self.target.decode(&content, style.as_ref())?;
-        Ok(translated.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?)
-    }
-
-    /// `picture` on the device, with the channels of `domain`: grey is the luma of ITU-R BT.601.
-    fn prepare(&self, picture: &Tensor, domain: Domain) -> Result<Tensor> {
-        let picture = picture.f_to_device(self.device)?;
-        let (found, expected) = (picture.size()[1], self.architecture.channels(domain));
-        match (found, expected) {
-            (3, 1) => {
-                let weights = Tensor::from_slice(&[0.299f32, 0.587, 0.114]);
-                let weights = weights.f_to_device(self.device)?.f_view([1, 3, 1, 1])?;
-                Ok((picture.f_mul(&weights)?).f_sum_dim_intlist(1, true, Kind::Float)?)
-            }
-            _ => {
-                ensure!(
-                    found == expected,
-                    "the picture has {found} channels, where this model's domain {} has {expected}",
-                    domain.name()
-                );
-                Ok(picture)
-            }
+    fn with_channels(&self, picture: &Tensor) -> Result<Tensor> {
+        let source = self.direction.source();
+        let (found, expected) = (picture.size()[1], self.architecture.channels(source));
+        if (found, expected) == (3, 1) {
+            let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?;
+            let weights = weights.f_to_device(self.device)?.f_view([1, 3, 1, 1])?;
+            return Ok((picture.f_mul(&weights)?).f_sum_dim_intlist(1, true, Kind::Float)?);
         }
+        ensure!(
+            found == expected,
+            "the picture has {found} channels, where domain {} of this model has {expected}",
+            source.name()
+        );
+        Ok(picture.shallow_clone())
     }
 }
 
@@ -160,7 +120,12 @@ fn complete(model: &Model, domain: Domain) -> Result<BTreeMap<String, Tensor>> {
 /// # Errors
 /// libtorch's.
 pub fn picture_tensor(picture: &RgbImage) -> Result<Tensor> {
-    let shape = [1, i64::from(picture.height()), i64::from(picture.width()), 3];
+    let shape = [
+        1,
+        i64::from(picture.height()),
+        i64::from(picture.width()),
+        3,
+    ];
     let bytes = Tensor::f_from_data_size(picture.as_raw(), &shape, Kind::Uint8)
         .context("cannot make a tensor of the picture")?;
     Ok(bytes
@@ -169,24 +134,4 @@ pub fn picture_tensor(picture: &RgbImage) -> Result<Tensor> {
         .f_contiguous()?
         .f_div_scalar(127.5)?
         .f_sub_scalar(1.0)?)
-}
-
-/// Height and width.
-fn sides(picture: &Tensor) -> (i64, i64) {
-    let size = picture.size();
-    (size[2], size[3])
-}
-
-/// Height and width in the same proportion, the shorter one `shorter` pixels.
-fn scaled(height: i64, width: i64, shorter: i64) -> (i64, i64) {
-    let scale = shorter as f64 / height.min(width) as f64;
-    let scaled = |side: i64| ((side as f64 * scale).round() as i64).max(1);
-    (scaled(height), scaled(width))
-}
-
-fn resize(picture: &Tensor, (height, width): (i64, i64)) -> Result<Tensor> {
-    if sides(picture) == (height, width) {
-        return Ok(picture.shallow_clone());
-    }
-    Ok(picture.f_internal_upsample_bilinear2d_aa([height, width], false, None, None)?)
 }

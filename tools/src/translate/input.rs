@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
+use super::output;
 use crate::data::Source;
 
 /// What there is to translate.
@@ -54,22 +55,24 @@ impl Input {
         })
     }
 
-    /// Keeps results away from the originals.
+    /// Whether the result is one picture and not a folder.
+    fn is_single(&self) -> bool {
+        match self {
+            Self::Picture(_) => true,
+            Self::Folder { .. } => false,
+            Self::Tensor(pictures) => pictures.size().first() == Some(&1),
+        }
+    }
+
+    /// Finds out before any work whether `output` can take the result, and keeps results away
+    /// from the originals.
     ///
     /// # Errors
     /// A sentence, if writing to `output` would replace an input, or a folder's next run would
-    /// take results for inputs.
+    /// take results for inputs, or its name asks for a format that is not written.
     pub fn check_output(&self, output: &Path) -> Result<()> {
-        let same = |path: &Path| {
-            let output = output.canonicalize();
-            output.is_ok_and(|output| path.canonicalize().is_ok_and(|path| path == output))
-        };
         match self {
-            Self::Picture(path) => ensure!(
-                !same(path),
-                "{}: this would replace the original; give OUT another name",
-                path.display()
-            ),
+            Self::Picture(path) => refuse_to_replace(output, &[path])?,
             Self::Folder { root, .. } => {
                 ensure!(
                     !output.is_file(),
@@ -91,8 +94,31 @@ impl Input {
             }
             Self::Tensor(_) => {}
         }
+        if self.is_single() {
+            output::format(output)?;
+        }
         Ok(())
     }
+}
+
+/// # Errors
+/// A sentence, if `output` is one of the files `originals`.
+pub(super) fn refuse_to_replace(output: &Path, originals: &[&Path]) -> Result<()> {
+    let Ok(existing) = output.canonicalize() else {
+        return Ok(());
+    };
+    let same = |path: &&Path| path.canonicalize().is_ok_and(|path| path == existing);
+    ensure!(
+        !originals.iter().any(same),
+        "{}: this would replace the original; give the result another name",
+        output.display()
+    );
+    Ok(())
+}
+
+/// The file that an input names, without `#NAME`.
+pub(super) fn file(input: &Path) -> PathBuf {
+    tensor_address(input).map_or_else(|| input.to_owned(), |(file, _)| file)
 }
 
 /// `FILE.safetensors` and what follows its `#`.

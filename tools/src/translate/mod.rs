@@ -5,7 +5,9 @@ mod input;
 mod output;
 mod style;
 
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
@@ -16,10 +18,13 @@ use munit::{Direction, Model, StyleCode};
 
 use crate::data::{read_picture, tensor_to_rgb};
 use crate::report::Progress;
-pub use exact::{ExactTranslator, Translation, picture_tensor};
+pub use exact::{ExactTranslator, picture_tensor};
 pub use input::Input;
 pub use output::{RAW_NAME, RawOutput};
 pub use style::StyleChoice;
+
+/// Pictures that wait between reading, translating and writing.
+const PICTURES_IN_FLIGHT: usize = 2;
 
 /// What `munit-translate` is asked to do.
 #[derive(Clone, Debug)]
@@ -56,31 +61,36 @@ pub fn translate(request: &Request) -> Result<String> {
         "say where the result goes: give OUT, --raw FILE or both"
     );
     let input = Input::find(&request.input)?;
+    if let Some(raw) = &request.raw {
+        input::refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
+    }
     if let Some(output) = &request.output {
         input.check_output(output)?;
     }
+    if let Input::Tensor(_) = input {
+        ensure!(
+            request.options == TranslateOptions::default(),
+            "tensors are translated as they are; leave --size and --strength out"
+        );
+    }
     let model = Model::read(&request.model)?;
     let direction = direction(&model, request)?;
-    let engine = Engine::new(&model, direction, &input, request)?;
-    let mut job = Job {
-        style: StyleCode::default(),
-        engine,
-        raw: request.raw.is_some().then(RawOutput::default),
-        request,
-    };
+    let mut job = Job::new(request, &model, direction, &input)?;
     job.style = style::resolve(request.style.as_ref(), &model, direction, |path| {
-        job.engine.encode_style(path)
+        job.encode_style(path)
     })?;
 
     let done = match &input {
-        Input::Picture(path) => job.picture(path, request.output.as_deref(), RAW_NAME)?,
+        Input::Picture(path) => job.picture(path)?,
         Input::Tensor(tensors) => job.tensors(tensors)?,
         Input::Folder { root, pictures } => job.folder(root, pictures)?,
     };
-    if let (Some(raw), Some(path)) = (job.raw, &request.raw) {
-        raw.save(path)?;
+    if let Some(path) = &request.raw {
+        job.raw.save(path)?;
     }
-    let mut summary = format!("{done}  {}", direction.name());
+    let place = request.output.as_ref().or(request.raw.as_ref());
+    let place = place.unwrap_or(&request.input).display();
+    let mut summary = format!("{place}  {done}  {}", direction.name());
     if !job.style.values().is_empty() {
         let numbers: Vec<String> = job.style.values().iter().map(f32::to_string).collect();
         summary += &format!("  --style {}", numbers.join(","));
@@ -94,162 +104,175 @@ fn direction(model: &Model, request: &Request) -> Result<Direction> {
         Some(direction) if !model.has(direction) => bail!(
             "{}: this model translates {} only; leave --{} out",
             request.model.display(),
-            present.iter().map(|one| one.name()).collect::<Vec<_>>().join(" and "),
+            present
+                .iter()
+                .map(|one| one.name())
+                .collect::<Vec<_>>()
+                .join(" and "),
             direction.name()
         ),
         Some(direction) => Ok(direction),
-        None => present.first().copied().with_context(|| {
-            format!("{}: this model has no direction", request.model.display())
-        }),
-    }
-}
-
-/// The fast path for pictures; the networks as they are written down for float results.
-enum Engine {
-    Fast(Translator),
-    Exact(ExactTranslator),
-}
-
-impl Engine {
-    fn new(model: &Model, direction: Direction, input: &Input, request: &Request) -> Result<Self> {
-        let (device, precision) = (request.device, request.precision);
-        if request.raw.is_none() && !matches!(input, Input::Tensor(_)) {
-            return Ok(Self::Fast(Translator::new(model, direction, device, precision)?));
-        }
-        ensure!(
-            matches!(precision, Precision::Auto | Precision::Fp32),
-            "--raw and tensor inputs are computed in fp32; leave --precision {precision} out"
-        );
-        Ok(Self::Exact(ExactTranslator::new(model, direction, device)?))
-    }
-
-    fn encode_style(&mut self, path: &Path) -> Result<StyleCode> {
-        let picture = open(path)?;
-        match self {
-            Self::Fast(translator) => Ok(translator.encode_style(&view(&picture)?)?),
-            Self::Exact(translator) => translator.encode_style(&picture_tensor(&picture)?),
-        }
-        .with_context(|| format!("{}: cannot take its style", path.display()))
+        None => present
+            .first()
+            .copied()
+            .with_context(|| format!("{}: this model has no direction", request.model.display())),
     }
 }
 
 struct Job<'a> {
     request: &'a Request,
-    engine: Engine,
     style: StyleCode,
-    raw: Option<RawOutput>,
+    /// Makes the pictures, if any are wanted, and takes the style of an example picture.
+    fast: Option<Translator>,
+    /// Makes the float output, if it is wanted, and everything from tensors.
+    exact: Option<ExactTranslator>,
+    raw: RawOutput,
 }
 
-impl Job<'_> {
-    /// Translates one picture file; its float output is called `name`.
-    fn picture(&mut self, path: &Path, output: Option<&Path>, name: &str) -> Result<String> {
-        let translated = self
-            .translate(&open(path)?, name)
-            .with_context(|| format!("{}: cannot translate", path.display()))?;
-        let (width, height) = translated.dimensions();
-        if let Some(output) = output {
-            output::save_picture(output, &translated).map_err(WriteFailure)?;
-        }
-        let place = output.or(self.request.raw.as_deref()).unwrap_or(path);
-        Ok(format!("{}  {width}×{height}", place.display()))
-    }
-
-    fn translate(&mut self, picture: &RgbImage, name: &str) -> Result<RgbImage> {
-        let (style, options) = (&self.style, &self.request.options);
-        match &mut self.engine {
-            Engine::Fast(translator) => {
-                let mut translated = RgbImage::new(picture.width(), picture.height());
-                let (width, height) = (picture.width() as usize, picture.height() as usize);
-                let plane = (translated.as_mut(), 3 * width);
-                let mut target = PictureMut::new(PictureFormat::Rgb, width, height, vec![plane])?;
-                translator.translate(&view(picture)?, &mut target, style, options)?;
-                Ok(translated)
-            }
-            Engine::Exact(translator) => {
-                let Translation { raw, mixed } =
-                    translator.translate(&picture_tensor(picture)?, style, options)?;
-                if let Some(output) = &mut self.raw {
-                    output.add(name, &raw)?;
-                }
-                tensor_to_rgb(&mixed)
-            }
-        }
-    }
-
-    /// Translates pictures [N, C, H, W], one after the other as their number may be large.
-    fn tensors(&mut self, pictures: &tch::Tensor) -> Result<String> {
-        let Engine::Exact(translator) = &self.engine else {
-            bail!("tensors are translated by the exact path");
+impl<'a> Job<'a> {
+    fn new(
+        request: &'a Request,
+        model: &Model,
+        direction: Direction,
+        input: &Input,
+    ) -> Result<Self> {
+        let from_tensor = matches!(input, Input::Tensor(_));
+        let from_example = matches!(request.style, Some(StyleChoice::Image(_)));
+        let wants_pictures = request.output.is_some() && !from_tensor;
+        let wants_exact = request.raw.is_some() || from_tensor;
+        let precision = match request.precision {
+            Precision::Auto if wants_exact => Precision::Fp32,
+            precision => precision,
         };
+        let device = request.device;
+        Ok(Self {
+            request,
+            style: StyleCode::default(),
+            fast: (wants_pictures || from_example)
+                .then(|| Translator::new(model, direction, device, precision))
+                .transpose()?,
+            exact: wants_exact
+                .then(|| ExactTranslator::new(model, direction, device))
+                .transpose()?,
+            raw: RawOutput::default(),
+        })
+    }
+
+    fn encode_style(&mut self, path: &Path) -> Result<StyleCode> {
+        let picture = open(path)?;
+        let fast = self.fast.as_mut().context("no translator for this style")?;
+        fast.encode_style(&view(&picture)?)
+            .with_context(|| format!("{}: cannot take its style", path.display()))
+    }
+
+    fn picture(&mut self, path: &Path) -> Result<String> {
+        let picture = open(path)?;
+        let translated = self
+            .translate(&picture, RAW_NAME)
+            .with_context(|| format!("{}: cannot translate", path.display()))?;
+        if let (Some(output), Some(translated)) = (&self.request.output, translated) {
+            output::save_picture(output, &translated)?;
+        }
+        Ok(format!("{}×{}", picture.width(), picture.height()))
+    }
+
+    /// The translated picture, if pictures are wanted; the float output, if that is wanted, is
+    /// kept as `name`.
+    fn translate(&mut self, picture: &RgbImage, name: &str) -> Result<Option<RgbImage>> {
+        if let Some(exact) = &self.exact {
+            let raw = exact.translate(&picture_tensor(picture)?, &self.style)?;
+            self.raw.add(name, &raw)?;
+        }
+        let Some(fast) = &mut self.fast else {
+            return Ok(None);
+        };
+        let mut translated = RgbImage::new(picture.width(), picture.height());
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let plane = (translated.as_mut(), 3 * width);
+        let mut target = PictureMut::new(PictureFormat::Rgb, width, height, vec![plane])?;
+        let options = &self.request.options;
+        fast.translate(&view(picture)?, &mut target, &self.style, options)?;
+        Ok(Some(translated))
+    }
+
+    /// Translates pictures [N, C, H, W], one after the other as there may be many.
+    fn tensors(&mut self, pictures: &tch::Tensor) -> Result<String> {
+        let exact = self.exact.as_ref().context("no translator for tensors")?;
         let count = pictures.size()[0];
-        let mut raws = Vec::new();
+        let mut translations = Vec::new();
         for index in 0..count {
-            let picture = pictures.f_narrow(0, index, 1)?;
-            let Translation { raw, mixed } = translator
-                .translate(&picture, &self.style, &self.request.options)
+            let translated = exact
+                .translate(&pictures.f_narrow(0, index, 1)?, &self.style)
                 .with_context(|| format!("{}: cannot translate", self.request.input.display()))?;
             if let Some(output) = &self.request.output {
                 let path = match count {
                     1 => output.clone(),
                     _ => output.join(format!("{index}.png")),
                 };
-                output::save_picture(&path, &tensor_to_rgb(&mixed)?)?;
+                output::save_picture(&path, &tensor_to_rgb(&translated)?)?;
             }
-            raws.push(raw);
+            translations.push(translated);
         }
-        if let Some(output) = &mut self.raw {
-            output.add(RAW_NAME, &tch::Tensor::f_cat(&raws, 0)?)?;
-        }
-        let place = self.request.output.as_ref().or(self.request.raw.as_ref());
-        let place = place.unwrap_or(&self.request.input);
-        Ok(format!("{}  {count} tensors", place.display()))
+        self.raw
+            .add(RAW_NAME, &tch::Tensor::f_cat(&translations, 0)?)?;
+        Ok(format!("{:?}", pictures.size()))
     }
 
+    /// Pictures are read ahead and written behind on threads of their own: the network does not
+    /// wait for files.
     fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<String> {
         let total = pictures.len() as u64;
         let mut progress = Progress::new(0, total, 1);
         let mut skipped = 0;
-        for (index, path) in pictures.iter().enumerate() {
-            let relative = path.strip_prefix(root).unwrap_or(path);
-            let output = self.request.output.as_ref().map(|output| output.join(relative));
-            let output = output.map(output::writable_name);
-            match self.picture(path, output.as_deref(), &relative.to_string_lossy()) {
-                Err(error) if !error.is::<WriteFailure>() => {
-                    progress.log_line(&format!("skipped {error:#}"));
-                    skipped += 1;
+        let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
+        let (write_sender, to_write) = sync_channel::<(PathBuf, RgbImage)>(PICTURES_IN_FLIGHT);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut paths = pictures.iter();
+                paths.try_for_each(|path| read_sender.send((path, open(path))))
+            });
+            let writer = scope.spawn(move || {
+                let mut pictures = to_write.iter();
+                pictures.try_for_each(|(path, picture)| output::save_picture(&path, &picture))
+            });
+            for (done, (path, picture)) in (1..).zip(read) {
+                let relative = path.strip_prefix(root).unwrap_or(path);
+                let name = relative.to_string_lossy();
+                let translated = picture.and_then(|picture| {
+                    self.translate(&picture, &name)
+                        .with_context(|| format!("{}: cannot translate", path.display()))
+                });
+                match (translated, &self.request.output) {
+                    (Ok(Some(picture)), Some(folder)) => {
+                        let output = output::writable_name(folder.join(relative));
+                        if write_sender.send((output, picture)).is_err() {
+                            // The writer has failed and says why below.
+                            break;
+                        }
+                    }
+                    (Ok(_), _) => {}
+                    (Err(error), _) => {
+                        progress.log_line(&format!("skipped {error:#}"));
+                        skipped += 1;
+                    }
                 }
-                result => drop(result?),
+                progress.advance(done);
             }
-            progress.advance(index as u64 + 1);
-        }
-        progress.finish();
-        let translated = total - skipped;
+            drop(write_sender);
+            progress.finish();
+            writer.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })?;
         ensure!(
-            translated > 0,
+            skipped < total,
             "{}: none of its {total} pictures could be translated",
             root.display()
         );
-        let place = self.request.output.as_ref().or(self.request.raw.as_ref());
-        let place = place.map_or(root, PathBuf::as_path);
-        let mut done = format!("{}  {translated} pictures", place.display());
-        if skipped > 0 {
-            done += &format!(", {skipped} skipped");
-        }
-        Ok(done)
+        Ok(match skipped {
+            0 => format!("{total} pictures"),
+            _ => format!("{} pictures, {skipped} skipped", total - skipped),
+        })
     }
 }
-
-/// A result that could not be written: the next one could not either, so a folder ends here.
-#[derive(Debug)]
-struct WriteFailure(anyhow::Error);
-
-impl std::fmt::Display for WriteFailure {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for WriteFailure {}
 
 fn open(path: &Path) -> Result<RgbImage> {
     read_picture(path).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))
@@ -258,5 +281,10 @@ fn open(path: &Path) -> Result<RgbImage> {
 fn view(picture: &RgbImage) -> Result<PictureRef<'_>> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let plane = (picture.as_raw().as_slice(), 3 * width);
-    Ok(PictureRef::new(PictureFormat::Rgb, width, height, &[plane])?)
+    Ok(PictureRef::new(
+        PictureFormat::Rgb,
+        width,
+        height,
+        &[plane],
+    )?)
 }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ImageFormat, RgbImage};
 use safetensors::{Dtype, tensor::TensorView};
@@ -36,7 +36,10 @@ impl RawOutput {
             .f_contiguous()?;
         let shape = tensor.size().iter().map(|&side| side as usize).collect();
         let values = Vec::<f32>::try_from(tensor.f_reshape(-1)?)?;
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
         self.tensors.insert(name.to_owned(), (shape, bytes));
         Ok(())
     }
@@ -59,9 +62,12 @@ impl RawOutput {
     }
 }
 
-/// The format that a file name asks for.
-fn format(path: &Path) -> Option<ImageFormat> {
-    let extension = path.extension().and_then(OsStr::to_str)?.to_ascii_lowercase();
+/// The format that a file name asks for, if it is one that is written.
+fn named_format(path: &Path) -> Option<ImageFormat> {
+    let extension = path
+        .extension()
+        .and_then(OsStr::to_str)?
+        .to_ascii_lowercase();
     match extension.as_str() {
         "png" => Some(ImageFormat::Png),
         "jpg" | "jpeg" | "jpe" | "jfif" => Some(ImageFormat::Jpeg),
@@ -74,12 +80,25 @@ fn format(path: &Path) -> Option<ImageFormat> {
 
 /// `path`, or `path` with `.png` behind it if its name asks for a format that is not written.
 pub fn writable_name(path: PathBuf) -> PathBuf {
-    if format(&path).is_some() {
+    if named_format(&path).is_some() {
         return path;
     }
     let mut name = path.into_os_string();
     name.push(".png");
     name.into()
+}
+
+/// The format that a file name asks for.
+///
+/// # Errors
+/// A sentence that names the file, if it asks for another format than those written here.
+pub fn format(path: &Path) -> Result<ImageFormat> {
+    named_format(path).with_context(|| {
+        format!(
+            "{}: cannot tell the format from this name; end it in .png, .jpg, .webp, .bmp or .ppm",
+            path.display()
+        )
+    })
 }
 
 /// Writes a picture in the format that its name asks for, and the folder it lies in if that is
@@ -88,21 +107,19 @@ pub fn writable_name(path: PathBuf) -> PathBuf {
 /// # Errors
 /// A sentence that names the file, if it cannot be written or its name asks for another format.
 pub fn save_picture(path: &Path, picture: &RgbImage) -> Result<()> {
-    let Some(format) = format(path) else {
-        bail!(
-            "{}: cannot tell the format from this name; end it in .png, .jpg, .webp, .bmp or .ppm",
-            path.display()
-        );
-    };
+    let format = format(path)?;
     let mut bytes = Cursor::new(Vec::new());
     match format {
-        ImageFormat::Jpeg => picture
-            .write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
+        ImageFormat::Jpeg => {
+            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))
+        }
         _ => picture.write_to(&mut bytes, format),
     }
     .with_context(|| format!("{}: cannot encode", path.display()))?;
     make_folder(path)?;
-    Ok(atomic_file::write(path, |writer| writer.write_all(bytes.get_ref()))?)
+    Ok(atomic_file::write(path, |writer| {
+        writer.write_all(bytes.get_ref())
+    })?)
 }
 
 fn make_folder(path: &Path) -> Result<()> {

@@ -29,7 +29,9 @@ pub(super) fn resolve(
     let metadata = &model.metadata;
     if metadata.architecture.family == Family::Unit {
         if choice.is_some() {
-            eprintln!("munit-translate: this is a UNIT model, which has no style; the style given is left out");
+            eprintln!(
+                "munit-translate: this is a UNIT model, which has no style; the style given is left out"
+            );
         }
         return Ok(StyleCode::default());
     }

@@ -1,0 +1,172 @@
+//! SECTION:element-munitfilter
+//!
+//! Translates video into another visual domain with a MUNIT or UNIT generator: what the picture
+//! shows stays, what it looks like is a style code, a short vector that can be written down, drawn
+//! from a seed, taken from an example picture or called by its name, and that glides to a new one
+//! while the video plays.
+//!
+//! ## Example launch lines
+//!
+//! A camera as an illustration, with the shipped model:
+//! ```text
+//! gst-launch-1.0 v4l2src ! videoconvertscale ! munitfilter inference-size=256 ! videoconvert ! autovideosink
+//! ```
+//! A file in the style of a picture:
+//! ```text
+//! gst-launch-1.0 filesrc location=walk.mp4 ! decodebin ! videoconvert ! munitfilter style-image=print.png ! videoconvert ! x264enc ! mp4mux ! filesink location=print.mp4
+//! ```
+//! Without a camera, in a style drawn from a seed:
+//! ```text
+//! gst-launch-1.0 videotestsrc num-buffers=90 ! video/x-raw,width=320,height=240 ! munitfilter style-seed=3 ! videoconvert ! pngenc snapshot=true ! filesink location=pattern.png
+//! ```
+//!
+//! ## Models
+//! The property `model` is the path of a model file, or the name of a model that lies in one of
+//! these folders (with or without `.safetensors`): `models` and `munitfilter/models` beside the
+//! plugin, `models` two folders above it (a plugin in `target/release`), and `munitfilter/models`
+//! in `$XDG_DATA_HOME` and each of `$XDG_DATA_DIRS`. Without it, `photo2illustration` is used.
+//! A missing or broken model is an error on the way from READY to PAUSED.
+//!
+//! ## Styles
+//! `style-mode` says where the style comes from: `fixed` is `style` or `style-name` (the model's
+//! mean style if neither is set), `random` is drawn from `style-seed`, `example` is taken from the
+//! picture `style-image`. Setting one of these four properties switches the mode to its own, so
+//! the one set last counts; setting `style` clears `style-name` and the other way round. A change
+//! while playing glides: with `style-smoothing=T`, after T milliseconds of stream time the way
+//! that is left is 1/e, at any frame rate.
+//!
+//! ## Changes while playing
+//! All properties can be changed in every state. A new model, direction, device or precision loads
+//! in the background and is taken between two frames. A value that cannot be used posts a warning
+//! message, and the property goes back to the one in use.
+//!
+//! ## Live and not
+//! When upstream is live, a frame that still waits for the network gives way to a newer one, and
+//! QOS messages count what was dropped. The element answers the LATENCY query with what it
+//! measures. It posts a LATENCY message when that changes, to which a program answers with
+//! `gst_bin_recalculate_latency()`, as gst-launch does. Without a live upstream every frame is
+//! translated.
+//!
+//! ## Formats
+//! RGB and BGR in three bytes, in four with padding or alpha on either side, and in three planes;
+//! 16×16 to 8192×8192 pixels, progressive. Alpha, colorimetry and all metas are kept.
+
+use gst::glib;
+use gst::prelude::*;
+use std::sync::LazyLock;
+
+mod engine;
+mod imp;
+mod live;
+mod model_search;
+mod pads;
+mod picture;
+mod preparer;
+mod problem;
+mod settings;
+mod style_choice;
+mod style_director;
+
+/// What `GST_DEBUG=munitfilter:LEVEL` shows.
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "munitfilter",
+        gst::DebugColorFlags::empty(),
+        Some("Image translation with MUNIT"),
+    )
+});
+
+glib::wrapper! {
+    /// The element `munitfilter`.
+    pub struct MunitFilter(ObjectSubclass<imp::MunitFilter>) @extends gst::Element, gst::Object;
+}
+
+/// From which of a model's two domains to which frames are translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstMunitFilterDirection")]
+pub enum Direction {
+    /// From domain a to domain b.
+    #[default]
+    #[enum_value(name = "A2b: from domain a to domain b", nick = "a2b")]
+    A2b,
+    /// From domain b to domain a.
+    #[enum_value(name = "B2a: from domain b to domain a", nick = "b2a")]
+    B2a,
+}
+
+impl From<Direction> for munit::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::A2b => Self::A2b,
+            Direction::B2a => Self::B2a,
+        }
+    }
+}
+
+/// Number format that the network computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstMunitFilterPrecision")]
+pub enum Precision {
+    /// The fastest that the device computes well.
+    #[default]
+    #[enum_value(
+        name = "Auto: the fastest that the device computes well",
+        nick = "auto"
+    )]
+    Auto,
+    /// 32-bit floating point.
+    #[enum_value(name = "Fp32: 32-bit floating point", nick = "fp32")]
+    Fp32,
+    /// 16-bit brain floating point.
+    #[enum_value(name = "Bf16: 16-bit brain floating point", nick = "bf16")]
+    Bf16,
+    /// 16-bit IEEE floating point, on CUDA devices.
+    #[enum_value(name = "Fp16: 16-bit floating point, on CUDA devices", nick = "fp16")]
+    Fp16,
+}
+
+impl From<Precision> for munit::runtime::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::Fp32 => Self::Fp32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Fp16 => Self::Fp16,
+        }
+    }
+}
+
+/// Where the style comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstMunitFilterStyleMode")]
+pub enum StyleMode {
+    /// The properties `style` or `style-name`, else the model's mean style.
+    #[default]
+    #[enum_value(
+        name = "Fixed: style or style-name, else the model's mean style",
+        nick = "fixed"
+    )]
+    Fixed,
+    /// Drawn from the property `style-seed`.
+    #[enum_value(name = "Random: drawn from style-seed", nick = "random")]
+    Random,
+    /// Taken from the picture `style-image`.
+    #[enum_value(name = "Example: taken from the picture style-image", nick = "example")]
+    Example,
+}
+
+pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    for api in [
+        Direction::static_type(),
+        Precision::static_type(),
+        StyleMode::static_type(),
+    ] {
+        api.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
+    gst::Element::register(
+        Some(plugin),
+        "munitfilter",
+        gst::Rank::NONE,
+        MunitFilter::static_type(),
+    )
+}

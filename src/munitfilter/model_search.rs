@@ -1,0 +1,143 @@
+//! Finds the file that the property `model` means.
+
+use std::path::{Path, PathBuf};
+
+use super::problem::Problem;
+
+/// The model that is used when none is set; shipped with the plugin.
+pub(super) const DEFAULT_MODEL: &str = "photo2illustration.safetensors";
+
+const EXTENSION: &str = "safetensors";
+
+/// The folders in which shipped and installed models lie, in order of precedence.
+///
+/// `plugin_file` is where the plugin was loaded from; none if it is linked into the program.
+pub(super) fn model_folders(plugin_file: Option<&Path>) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    if let Some(plugin_folder) = plugin_file.and_then(Path::parent) {
+        folders.push(plugin_folder.join("models"));
+        folders.push(plugin_folder.join("munitfilter/models"));
+        // A plugin that is run from the build folder, target/release.
+        if let Some(project) = plugin_folder.ancestors().nth(2) {
+            folders.push(project.join("models"));
+        }
+    }
+    let data_folders = std::iter::once(glib::user_data_dir()).chain(glib::system_data_dirs());
+    folders.extend(data_folders.map(|folder| folder.join("munitfilter/models")));
+    folders
+}
+
+/// The model file that `model` names: a path, or the name of a model in one of `folders`, with or
+/// without its extension. None means the default model.
+pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<PathBuf, Problem> {
+    let name = model.unwrap_or(DEFAULT_MODEL);
+    let path = Path::new(name);
+    let is_bare_name = path.components().count() == 1 && !name.contains('/');
+    if model.is_some() && (!is_bare_name || path.is_file()) {
+        return match path.metadata() {
+            Ok(_) => Ok(path.to_owned()),
+            Err(error) => Err(Problem {
+                code: match error.kind() {
+                    std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
+                    _ => gst::ResourceError::OpenRead,
+                },
+                text: format!(
+                    "{name}: cannot open the model: {error}. Set the property model to a model \
+                     file, for example one that munit-export or munit-import has written."
+                ),
+            }),
+        };
+    }
+    let file_name = if path
+        .extension()
+        .is_some_and(|extension| extension == EXTENSION)
+    {
+        name.to_owned()
+    } else {
+        format!("{name}.{EXTENSION}")
+    };
+    let candidates: Vec<PathBuf> = folders
+        .iter()
+        .map(|folder| folder.join(&file_name))
+        .collect();
+    if let Some(found) = candidates.iter().find(|candidate| candidate.is_file()) {
+        return Ok(found.clone());
+    }
+    let looked: Vec<String> = candidates
+        .iter()
+        .map(|candidate| candidate.display().to_string())
+        .collect();
+    let what = match model {
+        Some(name) => format!("There is no model named {name}"),
+        None => format!("No model is set and the default model, {DEFAULT_MODEL}, is not installed"),
+    };
+    Err(Problem {
+        code: gst::ResourceError::NotFound,
+        text: format!(
+            "{what}; looked for {}. Set the property model to the path of a model file.",
+            looked.join(", ")
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_in_the_build_folder_finds_the_shipped_models() {
+        let folders = model_folders(Some(Path::new("/project/target/release/libgstmunit.so")));
+        assert!(
+            folders.contains(&PathBuf::from("/project/models")),
+            "{folders:?}"
+        );
+        assert_eq!(folders[0], Path::new("/project/target/release/models"));
+    }
+
+    #[test]
+    fn a_bare_name_and_the_default_are_looked_up_in_order() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folders = [first.path().to_owned(), second.path().to_owned()];
+        let later = second.path().join("sketch2motorbike.safetensors");
+        std::fs::write(&later, b"").unwrap();
+        for name in ["sketch2motorbike", "sketch2motorbike.safetensors"] {
+            assert_eq!(find_model(Some(name), &folders).unwrap(), later);
+        }
+        let sooner = first.path().join("sketch2motorbike.safetensors");
+        std::fs::write(&sooner, b"").unwrap();
+        assert_eq!(
+            find_model(Some("sketch2motorbike"), &folders).unwrap(),
+            sooner
+        );
+        let default = second.path().join(DEFAULT_MODEL);
+        std::fs::write(&default, b"").unwrap();
+        assert_eq!(find_model(None, &folders).unwrap(), default);
+    }
+
+    #[test]
+    fn what_is_missing_says_where_it_was_looked_for() {
+        let folders = [
+            PathBuf::from("/nowhere/models"),
+            PathBuf::from("/nowhere/else"),
+        ];
+        let problem = find_model(None, &folders).unwrap_err();
+        assert_eq!(problem.code, gst::ResourceError::NotFound);
+        assert!(
+            problem
+                .text
+                .contains("/nowhere/models/photo2illustration.safetensors")
+        );
+        assert!(
+            problem
+                .text
+                .contains("/nowhere/else/photo2illustration.safetensors")
+        );
+        let problem = find_model(Some("/nowhere/mine.safetensors"), &folders).unwrap_err();
+        assert_eq!(problem.code, gst::ResourceError::NotFound);
+        assert!(
+            problem.text.starts_with("/nowhere/mine.safetensors"),
+            "{}",
+            problem.text
+        );
+    }
+}

@@ -1,0 +1,346 @@
+//! Cuts a video into pictures. Whatever GStreamer can decode is read.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, anyhow, bail};
+use gst::prelude::*;
+use gst_video::VideoFrameExt;
+use image::RgbImage;
+use indicatif::{ProgressBar, ProgressStyle};
+use munit_tools::prepare::folder::{Format, resized};
+
+/// How long to wait for a frame before looking at the bus again.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// Which frames are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// The first of every so many.
+    Every(u64),
+    /// So many for each second of the video's own time; all, where it has fewer.
+    PerSecond(f64),
+}
+
+/// What to write.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameOptions {
+    /// Which frames are kept.
+    pub rate: Rate,
+    /// The largest number of pictures.
+    pub most: Option<u64>,
+    /// Shorter side of the pictures.
+    pub size: Option<u32>,
+    /// Their format.
+    pub format: Format,
+}
+
+/// Writes frames of `video` into `output` as `NAME-000001`, `NAME-000002`, … after the video's file
+/// name; returns their number and, if the video could not be read to its end, the reason.
+///
+/// Frames are upright (rotation tags applied) and have square pixels.
+///
+/// # Errors
+/// When the file is missing, is not a video, needs a decoder that is not installed, or has no frame
+/// that can be decoded; when a picture cannot be written.
+pub fn cut(
+    video: &Path,
+    output: &Path,
+    options: &FrameOptions,
+) -> Result<(u64, Option<anyhow::Error>)> {
+    let kind =
+        std::fs::metadata(video).with_context(|| format!("cannot read {}", video.display()))?;
+    if !kind.is_file() {
+        bail!(
+            "{} is not a file; `frames` takes one video",
+            video.display()
+        );
+    }
+    gst::init().context("GStreamer does not start")?;
+    let reader = Reader::open(video)?;
+    let stem = video.file_stem().unwrap_or(video.as_os_str());
+    let bar = reader.progress();
+    let mut picker = Picker::new(options.rate);
+    let mut written = 0;
+    while options.most.is_none_or(|most| written < most) {
+        let (picture, time) = match reader.next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(problem) if written > 0 => {
+                bar.finish();
+                return Ok((written, Some(problem)));
+            }
+            Err(problem) => return Err(problem),
+        };
+        bar.set_position(time.mseconds());
+        if !picker.keeps(time) {
+            continue;
+        }
+        let picture = match options.size {
+            Some(side) => resized(picture, side)?,
+            None => picture,
+        };
+        written += 1;
+        let mut name = stem.to_os_string();
+        name.push(format!("-{written:06}.{}", options.format.extension()));
+        options.format.write(&picture, &output.join(name))?;
+    }
+    bar.finish();
+    if written == 0 {
+        bail!("{} has no frame that can be decoded", video.display());
+    }
+    Ok((written, None))
+}
+
+/// Chooses frames by number or by time.
+struct Picker {
+    rate: Rate,
+    seen: u64,
+    kept: u64,
+    first: Option<gst::ClockTime>,
+}
+
+impl Picker {
+    fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            seen: 0,
+            kept: 0,
+            first: None,
+        }
+    }
+
+    fn keeps(&mut self, time: gst::ClockTime) -> bool {
+        let first = *self.first.get_or_insert(time);
+        let keeps = match self.rate {
+            Rate::Every(count) => self.seen.is_multiple_of(count.max(1)),
+            Rate::PerSecond(rate) => {
+                let seconds = time.saturating_sub(first).nseconds() as f64 / 1e9;
+                // Half a millisecond absorbs the rounding of time stamps.
+                let due = ((seconds + 5e-4) * rate).floor() as u64 + 1;
+                let keeps = due > self.kept;
+                self.kept = due.max(self.kept);
+                keeps
+            }
+        };
+        self.seen += 1;
+        keeps
+    }
+}
+
+/// A pipeline that decodes a file into packed RGB frames.
+struct Reader {
+    name: String,
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    bus: gst::Bus,
+}
+
+impl Reader {
+    fn open(video: &Path) -> Result<Self> {
+        let path = video
+            .canonicalize()
+            .with_context(|| format!("cannot read {}", video.display()))?;
+        let uri = gst::glib::filename_to_uri(&path, None)
+            .with_context(|| format!("{} has no URI", path.display()))?;
+
+        let make = |factory: &str| {
+            gst::ElementFactory::make(factory).build().map_err(|_| {
+                anyhow!(
+                    "GStreamer has no element {factory}; install its base and good plugins \
+                     (Debian: gstreamer1.0-plugins-base, gstreamer1.0-plugins-good)"
+                )
+            })
+        };
+        let source = make("uridecodebin")?;
+        source.set_property("uri", uri.as_str());
+        let flip = make("videoflip")?;
+        flip.set_property_from_str("video-direction", "auto");
+        let sink = gst_app::AppSink::builder()
+            .sync(false)
+            .max_buffers(4)
+            .caps(
+                &gst_video::VideoCapsBuilder::new()
+                    .format(gst_video::VideoFormat::Rgb)
+                    .pixel_aspect_ratio((1, 1).into())
+                    .build(),
+            )
+            .build();
+        let (convert, scale) = (make("videoconvert")?, make("videoscale")?);
+        let chain = [&convert, &flip, &scale, sink.upcast_ref()];
+        let pipeline = gst::Pipeline::new();
+        pipeline.add(&source)?;
+        pipeline.add_many(chain)?;
+        gst::Element::link_many(chain)?;
+
+        let entry = convert
+            .static_pad("sink")
+            .context("videoconvert has no sink pad")?;
+        let found = Arc::new(AtomicBool::new(false));
+        source.connect_pad_added({
+            let found = Arc::clone(&found);
+            move |_, pad| {
+                let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+                let is_video = caps
+                    .structure(0)
+                    .is_some_and(|format| format.name().starts_with("video/"));
+                // Of several video tracks the first is taken.
+                if is_video && !entry.is_linked() && pad.link(&entry).is_ok() {
+                    found.store(true, Ordering::SeqCst);
+                }
+            }
+        });
+        source.connect_no_more_pads(move |source| {
+            if !found.load(Ordering::SeqCst) {
+                gst::element_error!(source, gst::StreamError::WrongType, ["no video track"]);
+            }
+        });
+
+        let reader = Self {
+            name: video.display().to_string(),
+            bus: pipeline.bus().context("the pipeline has no bus")?,
+            pipeline,
+            sink,
+        };
+        if reader.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(reader
+                .failure()
+                .unwrap_or_else(|| anyhow!("{} cannot be opened", reader.name)));
+        }
+        Ok(reader)
+    }
+
+    /// A bar as long as the video in milliseconds, or of unknown length.
+    fn progress(&self) -> ProgressBar {
+        let (_, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(5));
+        match self.pipeline.query_duration::<gst::ClockTime>() {
+            Some(duration) => ProgressBar::new(duration.mseconds()),
+            None => ProgressBar::no_length(),
+        }
+        .with_style(ProgressStyle::default_bar())
+    }
+
+    /// The next frame and its time stamp, `None` at the end.
+    fn next(&self) -> Result<Option<(RgbImage, gst::ClockTime)>> {
+        loop {
+            if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
+                return self.picture(&sample).map(Some);
+            }
+            if let Some(problem) = self.failure() {
+                return Err(problem);
+            }
+            if self.sink.is_eos() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn picture(&self, sample: &gst::Sample) -> Result<(RgbImage, gst::ClockTime)> {
+        let read = || {
+            let buffer = sample.buffer()?;
+            let info = gst_video::VideoInfo::from_caps(sample.caps()?).ok()?;
+            let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info).ok()?;
+            let stride = usize::try_from(*frame.plane_stride().first()?).ok()?;
+            let data = frame.plane_data(0).ok()?;
+            let row = 3 * frame.width() as usize;
+            let mut pixels = Vec::with_capacity(row * frame.height() as usize);
+            for line in data.chunks(stride.max(1)).take(frame.height() as usize) {
+                pixels.extend_from_slice(line.get(..row)?);
+            }
+            let picture = RgbImage::from_raw(frame.width(), frame.height(), pixels)?;
+            Some((picture, buffer.pts().unwrap_or_default()))
+        };
+        read().with_context(|| format!("{}: GStreamer gave a frame that is not RGB", self.name))
+    }
+
+    /// The error that stopped the pipeline, if one did. A missing decoder is the more telling
+    /// reason where both are on the bus.
+    fn failure(&self) -> Option<anyhow::Error> {
+        let mut missing = None;
+        while let Some(message) = self
+            .bus
+            .pop_filtered(&[gst::MessageType::Error, gst::MessageType::Element])
+        {
+            match message.view() {
+                gst::MessageView::Element(element) => {
+                    missing = missing.or(element.structure().and_then(missing_plugin));
+                }
+                gst::MessageView::Error(error) => {
+                    return Some(match missing {
+                        Some(what) => anyhow!(
+                            "{} cannot be decoded without this, which GStreamer lacks here: {what}; \
+                             install the plugin that holds it (Debian: gstreamer1.0-libav, \
+                             gstreamer1.0-plugins-good, -bad or -ugly)",
+                            self.name
+                        ),
+                        None => self.described(&error.error()),
+                    });
+                }
+                _ => (),
+            }
+        }
+        None
+    }
+
+    fn described(&self, error: &gst::glib::Error) -> anyhow::Error {
+        use gst::StreamError as Stream;
+        match error.kind::<Stream>() {
+            Some(Stream::TypeNotFound | Stream::WrongType) => {
+                anyhow!("{} is not a video that GStreamer knows", self.name)
+            }
+            _ => anyhow!(
+                "{} cannot be decoded: {}",
+                self.name,
+                error.message().trim_end_matches('.')
+            ),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        // Nothing is left to do where stopping fails.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// What GStreamer says is missing, for example "H.264 (High Profile) decoder".
+fn missing_plugin(structure: &gst::StructureRef) -> Option<String> {
+    if structure.name() != "missing-plugin" {
+        return None;
+    }
+    structure.get::<String>("name").ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(rate: Rate, frames_per_second: f64, count: u64) -> Vec<u64> {
+        let mut picker = Picker::new(rate);
+        (0..count)
+            .filter(|&i| {
+                let seconds = 7.0 + i as f64 / frames_per_second;
+                picker.keeps(gst::ClockTime::from_nseconds((seconds * 1e9) as u64))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_third_frame() {
+        assert_eq!(kept(Rate::Every(3), 30.0, 10), [0, 3, 6, 9]);
+    }
+
+    #[test]
+    fn frames_per_second_follow_time_stamps() {
+        assert_eq!(kept(Rate::PerSecond(5.0), 30.0, 20), [0, 6, 12, 18]);
+        assert_eq!(kept(Rate::PerSecond(20.0), 30.0, 6), [0, 2, 3, 5]);
+        assert_eq!(kept(Rate::PerSecond(0.5), 2.0, 9), [0, 4, 8]);
+    }
+
+    #[test]
+    fn a_rate_above_the_videos_keeps_all_frames() {
+        assert_eq!(kept(Rate::PerSecond(60.0), 4.0, 4), [0, 1, 2, 3]);
+    }
+}

@@ -1,0 +1,388 @@
+//! Printed illustrations from photographs: a few flat tones of one family of colours, shadows
+//! screened with dots or hatching, and ink contours on top.
+//!
+//! Palette, screen and weight of line follow from a seed. All lengths follow the picture's shorter
+//! side, so that a print looks the same at any resolution.
+
+use std::f32::consts::{FRAC_PI_4, TAU};
+
+use image::{Rgb, RgbImage};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::filters::{Plane, smoothstep};
+
+/// The shorter side, in pixels, at which the lengths below are given.
+const REFERENCE_SIDE: f32 = 160.0;
+
+/// The look of one print.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrintStyle {
+    /// Linear RGB of each tone from the darkest to the lightest, 4 to 6 of them.
+    pub tones: Vec<[f32; 3]>,
+    /// Linear RGB of the contours and of the screen.
+    pub ink: [f32; 3],
+    /// What darkens the shadows.
+    pub screen: Screen,
+    /// Deviation of the finer Gaussian of the contours, in pixels at a shorter side of 160.
+    pub line_sigma: f32,
+    /// How readily a contour is drawn, about 0.8 (few) to 1.2 (many).
+    pub line_gain: f32,
+}
+
+/// The texture of the shadows; lengths in pixels at a shorter side of 160, angles in radians.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Screen {
+    /// Flat tones only.
+    None,
+    /// Halftone dots on a square grid.
+    Dots {
+        /// Distance between dots.
+        period: f32,
+        /// Rotation of the grid.
+        angle: f32,
+    },
+    /// Parallel strokes.
+    Hatching {
+        /// Distance between strokes.
+        period: f32,
+        /// Direction across the strokes.
+        angle: f32,
+    },
+}
+
+impl PrintStyle {
+    /// The style that belongs to `seed`.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // Dark yellows look like mud, so the darks start outside of them; the span may reach them.
+        let hue = random.random_range(2.3..0.95 + TAU);
+        let count = random.random_range(4..=6usize);
+        let side = if random.random() { 1.0 } else { -1.0 };
+        let span = side * random.random_range(0.35..1.25);
+        let darkest = random.random_range(0.34..0.44);
+        let colourfulness = random.random_range(0.14..0.21);
+        let tones = (0..count)
+            .map(|i| {
+                let t = i as f32 / (count - 1) as f32;
+                let lightness = darkest + (0.96 - darkest) * t.powf(0.9);
+                // Saturation falls from the darks to the paper.
+                let chroma = colourfulness * (1.0 - t.powf(1.6)) + 0.035 * t;
+                oklch(lightness, chroma, hue + span * t)
+            })
+            .collect();
+        let ink = oklch(0.22, 0.07, hue);
+        let screen = match random.random_range(0..3) {
+            0 => Screen::None,
+            1 => Screen::Dots {
+                period: random.random_range(5.0..6.2),
+                angle: FRAC_PI_4 + random.random_range(-0.3..0.3),
+            },
+            _ => Screen::Hatching {
+                period: random.random_range(4.6..6.0),
+                angle: FRAC_PI_4 * random.random_range(0..4) as f32
+                    + random.random_range(-0.2..0.2),
+            },
+        };
+        Self {
+            tones,
+            ink,
+            screen,
+            line_sigma: random.random_range(0.8..1.3),
+            line_gain: random.random_range(0.85..1.15),
+        }
+    }
+}
+
+/// Prints `picture` in `style`, at its size.
+pub fn illustrate(picture: &RgbImage, style: &PrintStyle) -> RgbImage {
+    let shorter = picture.width().min(picture.height()) as f32;
+    let unit = (shorter / REFERENCE_SIDE).max(0.25);
+    let luma = stretched(&Plane::luma(picture));
+    let smooth = luma.bilateral(2.0 * unit, 0.12);
+    let contours = contours(&smooth, style, unit);
+    let tone = smooth.bilateral(2.5 * unit, 0.15).gaussian(0.5 * unit);
+    let slope = {
+        let [dx, dy] = tone.gradient();
+        Plane::from_fn(tone.width(), tone.height(), |x, y| {
+            dx.at(x, y).hypot(dy.at(x, y))
+        })
+    };
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let (column, row) = (x as usize, y as usize);
+        let value = tone.at(column, row);
+        let flat = tone_colour(&style.tones, value, slope.at(column, row));
+        let screened = style
+            .screen
+            .cover(x as f32 / unit, y as f32 / unit, value, unit);
+        let colour = mix(flat, style.ink, 0.75 * screened);
+        Rgb(encode(mix(colour, style.ink, contours.at(column, row))))
+    })
+}
+
+/// The plane with its 2nd percentile moved to 0 and its 98th to 1, and what lies beyond cut off.
+fn stretched(plane: &Plane) -> Plane {
+    let (low, high) = (plane.percentile(0.02), plane.percentile(0.98));
+    // A picture of one tone has no range to stretch.
+    let range = (high - low).max(0.1);
+    plane.map(|value| ((value - low) / range).clamp(0.0, 1.0))
+}
+
+/// The colour of a tone value 0 to 1. Borders between two tones are one pixel wide: `slope`, the
+/// tone's change per pixel, says how far a pixel's centre is from the border.
+fn tone_colour(tones: &[[f32; 3]], value: f32, slope: f32) -> [f32; 3] {
+    let count = tones.len() as f32;
+    let softness = slope.max(0.004);
+    let mut colour = tones[0];
+    for (i, &lighter) in tones.iter().enumerate().skip(1) {
+        let border = i as f32 / count;
+        colour = mix(
+            colour,
+            lighter,
+            ((value - border) / softness + 0.5).clamp(0.0, 1.0),
+        );
+    }
+    colour
+}
+
+impl Screen {
+    /// How much of a pixel the screen covers, 0 to 1: marks grow with the shadow's depth. The
+    /// position is in pixels at a shorter side of 160, of which `unit` real ones make one.
+    fn cover(&self, x: f32, y: f32, tone: f32, unit: f32) -> f32 {
+        let depth = 1.0 - smoothstep(0.2, 0.55, tone);
+        if depth <= 0.0 {
+            return 0.0;
+        }
+        let sharp = |inside: f32| (inside * unit + 0.5).clamp(0.0, 1.0);
+        match *self {
+            Screen::None => 0.0,
+            Screen::Dots { period, angle } => {
+                let (sin, cos) = angle.sin_cos();
+                let centred = |v: f32| (v / period - (v / period).round()) * period;
+                let distance = centred(x * cos + y * sin).hypot(centred(y * cos - x * sin));
+                sharp(depth.sqrt() * 0.42 * period - distance)
+            }
+            Screen::Hatching { period, angle } => {
+                let across = (x * angle.cos() + y * angle.sin()) / period;
+                let distance = (across - across.round()).abs() * period;
+                sharp(depth * 0.24 * period - distance)
+            }
+        }
+    }
+}
+
+/// Ink contours, 0 to 1: the extended difference of Gaussians with a soft threshold
+/// (Winnemöller 2011).
+fn contours(luma: &Plane, style: &PrintStyle, unit: f32) -> Plane {
+    let sigma = style.line_sigma * unit;
+    let (fine, coarse) = (luma.gaussian(sigma), luma.gaussian(1.6 * sigma));
+    let ink = Plane::from_fn(luma.width(), luma.height(), |x, y| {
+        let darker = (coarse.at(x, y) - fine.at(x, y)) * style.line_gain;
+        smoothstep(0.007, 0.022, darker)
+    });
+    ink.without_specks(0.05, (10.0 * unit * unit) as usize)
+}
+
+/// The linear RGB of a colour in Oklch (Ottosson 2020): lightness 0 to 1, chroma, hue in radians.
+/// Chroma is lowered until the colour can be shown.
+fn oklch(lightness: f32, chroma: f32, hue: f32) -> [f32; 3] {
+    let shown = |chroma: f32| {
+        let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
+        let l = (lightness + 0.396_337_78 * a + 0.215_803_76 * b).powi(3);
+        let m = (lightness - 0.105_561_346 * a - 0.063_854_17 * b).powi(3);
+        let s = (lightness - 0.089_484_18 * a - 1.291_485_5 * b).powi(3);
+        [
+            4.076_741_7 * l - 3.307_711_6 * m + 0.230_969_94 * s,
+            -1.268_438 * l + 2.609_757_4 * m - 0.341_319_4 * s,
+            -0.004_196_086_3 * l - 0.703_418_6 * m + 1.707_614_7 * s,
+        ]
+    };
+    let mut chroma = chroma;
+    let mut colour = shown(chroma);
+    while chroma > 0.0 && colour.iter().any(|v| !(-0.001..=1.001).contains(v)) {
+        chroma -= 0.005;
+        colour = shown(chroma.max(0.0));
+    }
+    colour.map(|v| v.clamp(0.0, 1.0))
+}
+
+fn mix(from: [f32; 3], to: [f32; 3], share: f32) -> [f32; 3] {
+    [0, 1, 2].map(|k| from[k] + (to[k] - from[k]) * share)
+}
+
+/// 8-bit sRGB of a linear colour.
+fn encode(linear: [f32; 3]) -> [u8; 3] {
+    linear.map(|v| {
+        let coded = if v <= 0.003_130_8 {
+            12.92 * v
+        } else {
+            1.055 * v.powf(1.0 / 2.4) - 0.055
+        };
+        (255.0 * coded).round().clamp(0.0, 255.0) as u8
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// A lit ball on a ground that grows lighter.
+    fn photo() -> RgbImage {
+        RgbImage::from_fn(180, 160, |x, y| {
+            let (dx, dy) = (x as f32 - 90.0, y as f32 - 80.0);
+            let value = if dx.hypot(dy) < 45.0 {
+                (140.0 - 1.2 * (dx + dy)).clamp(0.0, 255.0) as u8
+            } else {
+                60 + x as u8
+            };
+            Rgb([value, value, value / 2])
+        })
+    }
+
+    fn plain(seed: u64) -> PrintStyle {
+        PrintStyle {
+            screen: Screen::None,
+            ..PrintStyle::from_seed(seed)
+        }
+    }
+
+    fn mean(print: &RgbImage) -> [f32; 3] {
+        let count = (print.width() * print.height()) as f32;
+        [0, 1, 2].map(|k| print.pixels().map(|p| f32::from(p[k])).sum::<f32>() / count)
+    }
+
+    #[test]
+    fn a_seed_gives_one_print() {
+        let print = |seed| illustrate(&photo(), &PrintStyle::from_seed(seed));
+        assert_eq!(print(3), print(3));
+        assert_ne!(print(3), print(4));
+    }
+
+    #[test]
+    fn seeds_give_all_screens_all_counts_of_tones_and_hues_all_around() {
+        let (mut screens, mut counts, mut strongest) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
+        for seed in 0..60 {
+            let style = PrintStyle::from_seed(seed);
+            screens.insert(std::mem::discriminant(&style.screen));
+            counts.insert(style.tones.len());
+            let [r, g, b] = style.tones[1];
+            strongest.insert(if r > g && r > b {
+                'r'
+            } else if g > b {
+                'g'
+            } else {
+                'b'
+            });
+        }
+        assert_eq!(screens.len(), 3);
+        assert_eq!(counts, HashSet::from([4, 5, 6]));
+        assert_eq!(strongest.len(), 3);
+    }
+
+    #[test]
+    fn tones_grow_lighter_and_lose_colour_from_ink_to_paper() {
+        let luminance = |[r, g, b]: [f32; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        let saturation = |colour: [f32; 3]| {
+            let most = colour.iter().copied().fold(0.0, f32::max);
+            1.0 - colour.iter().copied().fold(1.0, f32::min) / most
+        };
+        for seed in 0..40 {
+            let style = PrintStyle::from_seed(seed);
+            let tones = &style.tones;
+            assert!(luminance(style.ink) < luminance(tones[0]), "seed {seed}");
+            for pair in tones.windows(2) {
+                assert!(luminance(pair[0]) < luminance(pair[1]), "seed {seed}");
+            }
+            let (darkest, paper) = (tones[0], tones[tones.len() - 1]);
+            assert!(luminance(paper) > 0.75, "seed {seed}");
+            assert!(saturation(paper) < saturation(darkest), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_print_has_few_flat_colours_of_its_palette() {
+        let style = plain(8);
+        let print = illustrate(&photo(), &style);
+        let palette: Vec<[u8; 3]> = style
+            .tones
+            .iter()
+            .chain([&style.ink])
+            .map(|&tone| encode(tone))
+            .collect();
+        let flat = print.pixels().filter(|p| palette.contains(&p.0)).count();
+        let all = (print.width() * print.height()) as usize;
+        assert!(flat * 10 > all * 8, "{flat} of {all} pixels");
+        for tone in &palette[..palette.len() - 1] {
+            assert!(print.pixels().any(|p| p.0 == *tone), "{tone:?} is missing");
+        }
+    }
+
+    #[test]
+    fn screens_darken_the_shadows_only() {
+        for screen in [
+            Screen::Dots {
+                period: 5.5,
+                angle: 0.8,
+            },
+            Screen::Hatching {
+                period: 5.0,
+                angle: 0.3,
+            },
+        ] {
+            let cover = |tone| {
+                let points = (0..100).flat_map(|y| (0..100).map(move |x| (x as f32, y as f32)));
+                points
+                    .map(|(x, y)| screen.cover(x, y, tone, 1.0))
+                    .sum::<f32>()
+                    / 10_000.0
+            };
+            assert!((0.3..0.7).contains(&cover(0.0)), "{}", cover(0.0));
+            assert!((0.05..0.3).contains(&cover(0.4)), "{}", cover(0.4));
+            assert_eq!(cover(0.7), 0.0);
+        }
+    }
+
+    #[test]
+    fn the_contour_of_a_shape_is_inked() {
+        let photo = RgbImage::from_fn(160, 160, |x, _| Rgb([if x < 80 { 120 } else { 200 }; 3]));
+        let style = plain(5);
+        let print = illustrate(&photo, &style);
+        let ink = encode(style.ink);
+        assert!((74..82).any(|x| print.get_pixel(x, 80).0 == ink));
+        assert!(
+            (0..60)
+                .chain(100..160)
+                .all(|x| print.get_pixel(x, 80).0 != ink)
+        );
+    }
+
+    #[test]
+    fn the_look_does_not_depend_on_the_resolution() {
+        let large =
+            image::imageops::resize(&photo(), 540, 480, image::imageops::FilterType::CatmullRom);
+        let style = PrintStyle::from_seed(2);
+        let (small, large) = (
+            mean(&illustrate(&photo(), &style)),
+            mean(&illustrate(&large, &style)),
+        );
+        for k in 0..3 {
+            assert!((small[k] - large[k]).abs() < 8.0, "{small:?} and {large:?}");
+        }
+    }
+
+    #[test]
+    fn tiny_and_flat_pictures_are_printed() {
+        for (width, height) in [(0, 0), (1, 1), (1, 9), (2, 2), (64, 3)] {
+            for value in [0, 128, 255] {
+                let photo = RgbImage::from_pixel(width, height, Rgb([value; 3]));
+                for seed in 0..6 {
+                    let print = illustrate(&photo, &PrintStyle::from_seed(seed));
+                    assert_eq!(print.dimensions(), (width, height));
+                }
+            }
+        }
+    }
+}

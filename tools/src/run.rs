@@ -1,0 +1,440 @@
+//! A training run from its first iteration, or its newest checkpoint, to the model file.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail, ensure};
+use munit::config::Domain;
+use munit::networks::{Vgg16, normal};
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::TrainConfig;
+use crate::data::{DataLayout, Framing, Loader, LoaderSettings, PictureSet, Source, load_picture};
+use crate::export;
+use crate::report::{Progress, ScalarLog};
+use crate::samples::{Samples, domain_name};
+use crate::trainer::{Pair, Trainer, noise_generator};
+
+/// Losses beside the progress bar.
+const SHOWN_LOSSES: [&str; 5] = [
+    "dis_total",
+    "gen_total",
+    "gen_adv_b",
+    "gen_recon_x_b",
+    "gen_recon_s_b",
+];
+
+/// How a run came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All iterations are done; the path is the model file's.
+    Finished(PathBuf),
+    /// Asked to stop; the path is the newest checkpoint's.
+    Stopped(PathBuf),
+}
+
+/// The folder of a run.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The run in `folder`, which need not be there yet.
+    pub fn new(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join("checkpoints")
+    }
+
+    /// Where sample sheets lie.
+    pub fn samples(&self) -> PathBuf {
+        self.0.join("samples")
+    }
+
+    /// The exported model.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.safetensors")
+    }
+
+    /// Iteration of the newest checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn newest_iteration(&self) -> Result<Option<u64>> {
+        let folder = self.checkpoints();
+        if !folder.exists() {
+            return Ok(None);
+        }
+        Ok(checkpoint::list(&folder)?
+            .last()
+            .map(|(iteration, _)| *iteration))
+    }
+
+    fn create(&self) -> Result<()> {
+        for folder in [self.checkpoints(), self.samples()] {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("{}: cannot make the run's folder", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Held while a run writes here; the system lets go of it even when the process is killed.
+    fn lock(&self) -> Result<File> {
+        let path = self.0.join(".lock");
+        let file = File::create(&path)
+            .with_context(|| format!("{}: cannot write into the run's folder", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: another munit-train is at work in this folder; choose another with --out",
+                self.0.display()
+            ),
+            Err(TryLockError::Error(error)) => Err(error)
+                .with_context(|| format!("{}: cannot lock the run's folder", path.display())),
+        }
+    }
+}
+
+/// The four sources of pictures of a run.
+pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
+    if let Some(root) = &config.data_root {
+        return DataLayout::from_root(root);
+    }
+    let source = |folder: &Option<PathBuf>, list: &Option<PathBuf>| {
+        folder.as_ref().map(|folder| match list {
+            Some(list) => Source::List {
+                root: folder.clone(),
+                list: list.clone(),
+            },
+            None => Source::Folder(folder.clone()),
+        })
+    };
+    let required = |found: Option<Source>, domain: Domain| {
+        found.with_context(|| {
+            let name = domain.name();
+            format!(
+                "there are no pictures of domain {name}: give --{name} FOLDER, or data_root or \
+                 data_folder_train_{name} in the configuration"
+            )
+        })
+    };
+    Ok(DataLayout {
+        train_a: required(
+            source(&config.data_folder_train_a, &config.data_list_train_a),
+            Domain::A,
+        )?,
+        train_b: required(
+            source(&config.data_folder_train_b, &config.data_list_train_b),
+            Domain::B,
+        )?,
+        test_a: source(&config.data_folder_test_a, &config.data_list_test_a),
+        test_b: source(&config.data_folder_test_b, &config.data_list_test_b),
+    })
+}
+
+/// Trains as `config` says in `folder`; with `resume`, goes on from the newest checkpoint there.
+/// Returns early, after writing a checkpoint, once `stop` is set.
+///
+/// # Errors
+/// A sentence for the person who started it: no pictures, no such device, no memory, a full disk,
+/// a loss that is not a number, …
+pub fn run(
+    mut config: TrainConfig,
+    folder: &RunFolder,
+    device: Device,
+    resume: bool,
+    stop: &Arc<AtomicBool>,
+) -> Result<Outcome> {
+    config.check()?;
+    let layout = data_layout(&config)?;
+    folder.create()?;
+    let _lock = folder.lock()?;
+    let resumed = if resume {
+        let (checkpoint, problems) = Checkpoint::read_newest(&folder.checkpoints())?;
+        for problem in problems {
+            eprintln!("munit-train: {problem}; going back to the one before");
+        }
+        Some(checkpoint)
+    } else {
+        if let Some(iteration) = folder.newest_iteration()? {
+            bail!(
+                "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
+                 choose another folder with --out",
+                folder.0.display()
+            );
+        }
+        None
+    };
+    if let Some(checkpoint) = &resumed {
+        config = continued(&checkpoint.header.config, &config)?;
+    }
+    let pictures = Pair {
+        a: scan(&layout.train_a, Domain::A)?,
+        b: scan(&layout.train_b, Domain::B)?,
+    };
+    let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
+
+    let perceptual = load_perceptual(&config, device)?;
+    let mut trainer =
+        Trainer::new(config.clone(), device, perceptual).with_context(|| memory_advice(&config))?;
+    if let Some(checkpoint) = &resumed {
+        checkpoint.restore(&mut trainer)?;
+        announce_differences(checkpoint, &trainer, fingerprints);
+    }
+    atomic_text(&folder.0.join("config.yaml"), &config.to_yaml()?)?;
+
+    let samples = choose_samples(&config, &layout, &pictures)?;
+    let mut loader = Loader::new(
+        pictures.a,
+        pictures.b,
+        loader_settings(&config),
+        trainer.iteration,
+    )?;
+    let mut log = ScalarLog::open(&folder.0, resumed.is_some().then_some(trainer.iteration))?;
+    let mut progress = Progress::new(
+        trainer.iteration,
+        config.max_iter,
+        2 * config.batch_size as u64,
+    );
+
+    while trainer.iteration < config.max_iter && !stop.load(Ordering::Relaxed) {
+        let batch = loader.next_batch()?;
+        for skipped in loader.take_warnings() {
+            progress.log_line(&format!("left out from now on: {skipped}"));
+        }
+        let mut random = noise_generator(config.seed, trainer.iteration);
+        let losses = trainer
+            .step(&batch.a, &batch.b, &mut |shape| {
+                Ok(normal(&mut random, shape)?)
+            })
+            .with_context(|| memory_advice(&config))?;
+        let iteration = trainer.iteration;
+        if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+            bail!(
+                "iteration {iteration}: the loss {name} is {value}; nothing after the last \
+                 checkpoint is kept. A lower lr usually helps: set it and start anew"
+            );
+        }
+        if iteration % config.log_iter == 0 {
+            log.write(iteration, &losses)?;
+            let shown: Vec<(&str, f64)> = SHOWN_LOSSES
+                .iter()
+                .filter_map(|name| losses.iter().find(|(known, _)| known == name).copied())
+                .collect();
+            progress.show(&shown);
+        }
+        progress.advance(iteration);
+        save_samples(&trainer, &samples, folder, &mut log)?;
+        if iteration % config.snapshot_save_iter == 0 {
+            save_checkpoint(&trainer, fingerprints, folder)?;
+        }
+    }
+    progress.finish();
+
+    let newest = folder
+        .checkpoints()
+        .join(checkpoint::file_name(trainer.iteration));
+    if !newest.exists() {
+        save_checkpoint(&trainer, fingerprints, folder)?;
+    }
+    if trainer.iteration < config.max_iter {
+        return Ok(Outcome::Stopped(newest));
+    }
+    export::model(&trainer, &layout)?.write(&folder.model(), Kind::Float)?;
+    Ok(Outcome::Finished(folder.model()))
+}
+
+/// What decides the numbers of a run comes from its checkpoint; what does not, from `wanted`.
+fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<TrainConfig> {
+    let free = |config: &TrainConfig| TrainConfig {
+        max_iter: saved.max_iter,
+        image_save_iter: saved.image_save_iter,
+        image_display_iter: saved.image_display_iter,
+        display_size: saved.display_size,
+        snapshot_save_iter: saved.snapshot_save_iter,
+        log_iter: saved.log_iter,
+        num_workers: saved.num_workers,
+        keep_checkpoints: saved.keep_checkpoints,
+        domain_a: saved.domain_a.clone(),
+        domain_b: saved.domain_b.clone(),
+        data_description: saved.data_description.clone(),
+        licence: saved.licence.clone(),
+        data_root: saved.data_root.clone(),
+        data_folder_train_a: saved.data_folder_train_a.clone(),
+        data_folder_train_b: saved.data_folder_train_b.clone(),
+        data_folder_test_a: saved.data_folder_test_a.clone(),
+        data_folder_test_b: saved.data_folder_test_b.clone(),
+        vgg_weights: saved.vgg_weights.clone(),
+        ..config.clone()
+    };
+    let (saved_yaml, wanted_yaml) = (saved.to_yaml()?, free(wanted).to_yaml()?);
+    let difference = saved_yaml
+        .lines()
+        .zip(wanted_yaml.lines())
+        .find(|(saved, wanted)| saved != wanted);
+    if let Some((saved, wanted)) = difference {
+        bail!(
+            "the checkpoint was made with \"{}\", but \"{}\" was asked for; leave it out to go on, \
+             or start anew in another folder",
+            saved.trim(),
+            wanted.trim()
+        );
+    }
+    Ok(wanted.clone())
+}
+
+fn announce_differences(checkpoint: &Checkpoint, trainer: &Trainer, fingerprints: [u32; 2]) {
+    let header = &checkpoint.header;
+    if header.pictures != fingerprints {
+        eprintln!(
+            "munit-train: the training pictures have changed since the checkpoint; the run goes on \
+             with the new ones, so it is not what it would have been"
+        );
+    }
+    let device = checkpoint::device_name(trainer);
+    if header.device != device {
+        eprintln!(
+            "munit-train: the checkpoint was made on {}, this is {device}; the run goes on, but \
+             rounding differs from here",
+            header.device
+        );
+    }
+}
+
+fn scan(source: &Source, domain: Domain) -> Result<PictureSet> {
+    let set =
+        PictureSet::scan(source, |_, _| {}).with_context(|| format!("domain {}", domain.name()))?;
+    eprintln!(
+        "domain {}: {} pictures in {}",
+        domain.name(),
+        set.paths.len(),
+        set.root.display()
+    );
+    for skipped in &set.skipped {
+        eprintln!("  left out: {skipped}");
+    }
+    Ok(set)
+}
+
+fn loader_settings(config: &TrainConfig) -> LoaderSettings {
+    LoaderSettings {
+        batch_size: config.batch_size,
+        new_size: Domain::ALL.map(|domain| config.new_size(domain)),
+        crop_height: config.crop_image_height,
+        crop_width: config.crop_image_width,
+        channels: Domain::ALL.map(|domain| config.architecture().channels(domain)),
+        flip: config.flip,
+        seed: config.seed,
+        workers: config.num_workers,
+    }
+}
+
+/// How pictures of `domain` are framed where nothing is random.
+pub(crate) fn framing(config: &TrainConfig, domain: Domain) -> Framing {
+    loader_settings(config).framing(domain)
+}
+
+/// Evenly spaced test pictures, or training pictures where there are none to test on.
+fn choose_samples(
+    config: &TrainConfig,
+    layout: &DataLayout,
+    training: &Pair<PictureSet>,
+) -> Result<Samples> {
+    let pictures = Pair::try_new(|domain| {
+        let test = match domain {
+            Domain::A => &layout.test_a,
+            Domain::B => &layout.test_b,
+        };
+        let set = match test {
+            Some(source) => &PictureSet::scan(source, |_, _| {})?,
+            None => training.get(domain),
+        };
+        evenly_spaced(&set.paths, config.display_size, &framing(config, domain))
+    })?;
+    let names = Pair {
+        a: domain_name(config.domain_a.as_deref(), Domain::A),
+        b: domain_name(config.domain_b.as_deref(), Domain::B),
+    };
+    Samples::new(pictures, names, config.generator.style_dim, config.seed)
+}
+
+/// At most `count` of `paths`, spread over the whole list: [N, C, H, W] in [-1, 1].
+pub(crate) fn evenly_spaced(paths: &[PathBuf], count: usize, framing: &Framing) -> Result<Tensor> {
+    let count = count.min(paths.len());
+    let pictures = (0..count)
+        .map(|index| load_picture(&paths[index * paths.len() / count], framing))
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(!pictures.is_empty(), "there are no pictures to show");
+    Ok(Tensor::f_stack(&pictures, 0)?)
+}
+
+fn save_samples(
+    trainer: &Trainer,
+    samples: &Samples,
+    folder: &RunFolder,
+    log: &mut ScalarLog,
+) -> Result<()> {
+    let (config, iteration) = (trainer.config(), trainer.iteration);
+    let keep = iteration % config.image_save_iter == 0 || iteration == config.max_iter;
+    if !keep && iteration % config.image_display_iter != 0 {
+        return Ok(());
+    }
+    let family = config.architecture().family;
+    let sheet = samples.sheet(&trainer.averaged_generators()?, family, iteration)?;
+    sheet.save(&folder.0.join("samples.png"))?;
+    if keep {
+        sheet.save(
+            &folder
+                .samples()
+                .join(format!("iteration-{iteration:09}.png")),
+        )?;
+        log.write_image(iteration, "samples", &sheet.render())?;
+    }
+    Ok(())
+}
+
+fn save_checkpoint(trainer: &Trainer, pictures: [u32; 2], folder: &RunFolder) -> Result<()> {
+    let keep = trainer.config().keep_checkpoints;
+    checkpoint::save(trainer, pictures, &folder.checkpoints(), keep)
+        .context("the checkpoint could not be written; the ones before are still there")?;
+    Ok(())
+}
+
+pub(crate) fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
+    if config.vgg_w == 0.0 {
+        return Ok(None);
+    }
+    let path = config.vgg_weights.as_ref().with_context(|| {
+        format!(
+            "vgg_w is {}, but no weights are given: name a .safetensors file with the tensors \
+             conv1_1.weight to conv5_3.bias of VGG-16 under vgg_weights, or set vgg_w to 0",
+            config.vgg_w
+        )
+    })?;
+    let tensors = Tensor::read_safetensors(path)
+        .with_context(|| format!("{}: cannot read the VGG-16 weights", path.display()))?
+        .into_iter()
+        .collect();
+    let network = Vgg16::new(&tensors, device)
+        .with_context(|| format!("{}: not VGG-16 weights", path.display()))?;
+    Ok(Some(network))
+}
+
+fn memory_advice(config: &TrainConfig) -> String {
+    format!(
+        "training failed; if memory ran out, lower batch_size ({}), the crop ({}x{}) or gen.dim ({})",
+        config.batch_size, config.crop_image_width, config.crop_image_height, config.generator.dim
+    )
+}
+
+fn atomic_text(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    Ok(munit::atomic_file::write(path, |file| {
+        file.write_all(text.as_bytes())
+    })?)
+}

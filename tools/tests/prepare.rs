@@ -1,0 +1,363 @@
+//! munit-prepare from outside.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use image::{Rgb, RgbImage};
+use walkdir::WalkDir;
+
+fn prepare(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_munit-prepare"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("munit-prepare starts")
+}
+
+/// Runs and expects success; returns what was written to stderr.
+fn succeed(arguments: &[&str], folder: &Path) -> String {
+    let output = prepare(arguments, folder);
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {complaints}");
+    complaints
+}
+
+/// Runs and expects exit code 1 with one line on stderr, which is returned.
+fn fail(arguments: &[&str], folder: &Path) -> String {
+    let output = prepare(arguments, folder);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complaint.starts_with("munit-prepare: "), "{complaint}");
+    assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    complaint
+}
+
+/// A disc whose place and shade depend on `number`.
+fn photo(number: u32) -> RgbImage {
+    RgbImage::from_fn(120, 90, |x, y| {
+        let (dx, dy) = (x as f32 - 40.0 - number as f32, y as f32 - 45.0);
+        Rgb(if dx.hypot(dy) < 25.0 {
+            [40, 60, 20 * (number % 10) as u8]
+        } else {
+            [235, 230, 220]
+        })
+    })
+}
+
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    WalkDir::new(folder)
+        .into_iter()
+        .map(|entry| entry.expect("the folder can be listed"))
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| entry.path().strip_prefix(folder).unwrap().to_owned())
+        .collect()
+}
+
+fn paths<const N: usize>(names: [&str; N]) -> BTreeSet<PathBuf> {
+    names.map(PathBuf::from).into()
+}
+
+/// A folder with `photos/`: pictures of several formats, one below another folder, one broken.
+fn mixed_set() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    fs::create_dir_all(photos.join("more")).unwrap();
+    photo(1).save(photos.join("one.png")).unwrap();
+    photo(2).save(photos.join("two.bmp")).unwrap();
+    photo(3).save(photos.join("three.ppm")).unwrap();
+    photo(4).save(photos.join("more/four.jpg")).unwrap();
+    fs::rename(photos.join("more/four.jpg"), photos.join("more/FOUR.JPG")).unwrap();
+    fs::write(photos.join("broken.jpg"), b"\xff\xd8\xff\xe0 not a picture").unwrap();
+    fs::write(photos.join("notes.txt"), "no picture either").unwrap();
+    folder
+}
+
+/// A folder with `photos/image_00.png` … of `count` pictures.
+fn numbered_set(count: u32) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    for number in 0..count {
+        let name = format!("photos/image_{number:02}.png");
+        photo(number).save(folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn edges_draws_a_folder_and_lists_what_is_broken() {
+    let set = mixed_set();
+    let complaints = succeed(&["edges", "photos", "drawings"], set.path());
+    assert!(
+        complaints.contains("skipped photos/broken.jpg: "),
+        "{complaints}"
+    );
+    assert_eq!(
+        files(&set.path().join("drawings")),
+        paths(["one.png", "two.png", "three.png", "more/FOUR.png"])
+    );
+    let drawing = image::open(set.path().join("drawings/one.png"))
+        .unwrap()
+        .into_rgb8();
+    assert_eq!(drawing.dimensions(), (120, 90));
+    assert_eq!(drawing.get_pixel(41, 45).0, [255; 3], "inside the disc");
+    assert!(
+        (63..69).any(|x| drawing.get_pixel(x, 45)[0] < 150),
+        "the disc's rim"
+    );
+}
+
+#[test]
+fn illustrate_repeats_a_seed_and_gives_each_picture_its_own_style() {
+    let set = numbered_set(2);
+    photo(0)
+        .save(set.path().join("photos/image_01.png"))
+        .unwrap();
+    for (seed, output) in [("5", "a"), ("5", "b"), ("6", "c")] {
+        succeed(
+            &["illustrate", "photos", output, "--seed", seed],
+            set.path(),
+        );
+    }
+    let print = |name: &str| fs::read(set.path().join(name)).unwrap();
+    assert_eq!(print("a/image_00.png"), print("b/image_00.png"));
+    assert_ne!(print("a/image_00.png"), print("c/image_00.png"));
+    // The same photograph under two names.
+    assert_ne!(print("a/image_00.png"), print("a/image_01.png"));
+}
+
+#[test]
+fn one_picture_is_a_set_too_and_size_and_format_are_obeyed() {
+    let set = numbered_set(1);
+    let arguments = [
+        "illustrate",
+        "photos/image_00.png",
+        "prints",
+        "--size",
+        "60",
+        "--format",
+        "jpg",
+    ];
+    succeed(&arguments, set.path());
+    let written = set.path().join("prints/image_00.jpg");
+    assert_eq!(
+        image::open(written).unwrap().into_rgb8().dimensions(),
+        (80, 60)
+    );
+}
+
+#[test]
+fn halves_share_no_picture_and_are_those_of_split() {
+    let set = numbered_set(11);
+    succeed(&["split", "photos", "first", "second"], set.path());
+    succeed(&["edges", "photos", "drawn", "--half", "first"], set.path());
+    succeed(
+        &["illustrate", "photos", "printed", "--half", "second"],
+        set.path(),
+    );
+    let [first, second, drawn, printed] =
+        ["first", "second", "drawn", "printed"].map(|name| files(&set.path().join(name)));
+    assert!(first.is_disjoint(&second));
+    assert_eq!(first.len() + second.len(), 11);
+    assert!(first.len().abs_diff(second.len()) <= 1);
+    assert_eq!(first, drawn);
+    assert_eq!(second, printed);
+    let name = first.first().unwrap();
+    assert_eq!(
+        fs::read(set.path().join("first").join(name)).unwrap(),
+        fs::read(set.path().join("photos").join(name)).unwrap(),
+        "split copies files as they are"
+    );
+}
+
+#[test]
+fn split_keeps_clips_together_and_scales_on_request() {
+    let set = tempfile::tempdir().unwrap();
+    fs::create_dir(set.path().join("frames")).unwrap();
+    for clip in ["walk", "run", "jump", "sit"] {
+        for frame in 1..=3 {
+            let name = format!("frames/{clip}-{frame:06}.png");
+            photo(frame).save(set.path().join(name)).unwrap();
+        }
+    }
+    let arguments = [
+        "split",
+        "frames",
+        "train",
+        "test",
+        "--share",
+        "75",
+        "--keep-clips",
+        "--size",
+        "45",
+    ];
+    succeed(&arguments, set.path());
+    let (train, test) = (
+        files(&set.path().join("train")),
+        files(&set.path().join("test")),
+    );
+    assert_eq!((train.len(), test.len()), (9, 3));
+    let clip = |name: &Path| name.to_string_lossy().split('-').next().map(str::to_owned);
+    assert_eq!(
+        test.iter()
+            .map(|name| clip(name))
+            .collect::<BTreeSet<_>>()
+            .len(),
+        1
+    );
+    let one = set.path().join("test").join(test.first().unwrap());
+    assert_eq!(image::open(one).unwrap().into_rgb8().dimensions(), (60, 45));
+}
+
+#[test]
+fn results_below_the_input_are_not_taken_for_sources() {
+    let set = numbered_set(2);
+    for _ in 0..2 {
+        succeed(&["edges", "photos", "photos/drawings"], set.path());
+        assert_eq!(files(&set.path().join("photos/drawings")).len(), 2);
+    }
+}
+
+#[test]
+fn mistakes_get_one_sentence() {
+    let set = numbered_set(1);
+    fs::create_dir(set.path().join("empty")).unwrap();
+    fs::create_dir(set.path().join("bad")).unwrap();
+    fs::write(set.path().join("bad/a.png"), "text").unwrap();
+    let complaint = |arguments: &[&str]| fail(arguments, set.path());
+    assert!(complaint(&["edges", "nowhere", "out"]).contains("nowhere"));
+    assert!(complaint(&["edges", "empty", "out"]).contains("no pictures in empty"));
+    assert!(complaint(&["illustrate", "bad", "out"]).contains("bad/a.png"));
+    assert!(complaint(&["edges", "photos", "photos"]).contains("a folder of its own"));
+    assert!(complaint(&["split", "photos", "out", "out"]).contains("a folder of its own"));
+    assert!(complaint(&["split", "photos", "out", "photos"]).contains("photos"));
+    assert!(complaint(&["split", "photos", "out", "other"]).contains("only one picture"));
+    assert!(complaint(&["edges", "photos", "bad/a.png"]).contains("bad/a.png"));
+}
+
+#[cfg(not(feature = "video"))]
+#[test]
+fn frames_says_that_video_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(fail(&["frames", "clip.mp4", "out"], folder.path()).contains("without video"));
+}
+
+#[cfg(feature = "video")]
+mod frames {
+    use super::*;
+    use gst::prelude::*;
+
+    /// Runs a pipeline in gst-launch's language to its end.
+    fn launch(description: &str) {
+        gst::init().unwrap();
+        let pipeline = gst::parse::launch(description).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let end = pipeline.bus().unwrap().timed_pop_filtered(
+            gst::ClockTime::from_seconds(60),
+            &[gst::MessageType::Eos, gst::MessageType::Error],
+        );
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(
+            end.map(|message| message.type_()),
+            Some(gst::MessageType::Eos)
+        );
+    }
+
+    /// A folder with `clip.avi`: 2 seconds of red at 10 frames per second, 64×48, Motion JPEG.
+    fn clip() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clip.avi");
+        launch(&format!(
+            "videotestsrc num-buffers=20 pattern=red \
+             ! video/x-raw,width=64,height=48,framerate=10/1 ! jpegenc ! avimux \
+             ! filesink location={}",
+            file.display()
+        ));
+        folder
+    }
+
+    #[test]
+    fn all_frames_are_written_in_their_colours() {
+        let folder = clip();
+        succeed(&["frames", "clip.avi", "out"], folder.path());
+        let expected: BTreeSet<PathBuf> = (1..=20)
+            .map(|number| format!("clip-{number:06}.jpg").into())
+            .collect();
+        assert_eq!(files(&folder.path().join("out")), expected);
+        let picture = image::open(folder.path().join("out/clip-000020.jpg"))
+            .unwrap()
+            .into_rgb8();
+        assert_eq!(picture.dimensions(), (64, 48));
+        let [r, g, b] = picture.get_pixel(32, 24).0;
+        assert!(r > 230 && g < 25 && b < 25, "{r} {g} {b}");
+    }
+
+    #[test]
+    fn some_frames_are_chosen_by_number_or_time() {
+        let folder = clip();
+        let count = |arguments: &[&str], output: &str| {
+            let arguments = [&["frames", "clip.avi", output], arguments].concat();
+            succeed(&arguments, folder.path());
+            files(&folder.path().join(output)).len()
+        };
+        assert_eq!(count(&["--every", "3"], "a"), 7);
+        assert_eq!(count(&["--fps", "2.5"], "b"), 5);
+        assert_eq!(count(&["--fps", "100"], "c"), 20);
+        assert_eq!(count(&["--every", "2", "--max", "4"], "d"), 4);
+        assert_eq!(
+            count(&["--max", "1", "--size", "24", "--format", "png"], "e"),
+            1
+        );
+        let picture = image::open(folder.path().join("e/clip-000001.png")).unwrap();
+        assert_eq!((picture.width(), picture.height()), (32, 24));
+    }
+
+    #[test]
+    fn a_damaged_video_gives_the_frames_before_the_damage() {
+        let folder = clip();
+        let file = folder.path().join("clip.avi");
+        let content = fs::read(&file).unwrap();
+        fs::write(&file, &content[..content.len() / 2]).unwrap();
+        succeed(&["frames", "clip.avi", "out"], folder.path());
+        let count = files(&folder.path().join("out")).len();
+        assert!((3..15).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn mistakes_get_one_sentence() {
+        let folder = clip();
+        let write = |name: &str, content: &[u8]| {
+            fs::write(folder.path().join(name), content).unwrap();
+        };
+        write("text.mp4", b"This is no video.");
+        write("empty.mp4", b"");
+        launch(&format!(
+            "audiotestsrc num-buffers=10 ! wavenc ! filesink location={}",
+            folder.path().join("sound.wav").display()
+        ));
+        let content = fs::read(folder.path().join("clip.avi")).unwrap();
+        let mut unknown = content.clone();
+        for at in 0..unknown.len() - 4 {
+            if &unknown[at..at + 4] == b"MJPG" {
+                unknown[at..at + 4].copy_from_slice(b"XQZW");
+            }
+        }
+        write("unknown.avi", &unknown);
+
+        let complaint = |video: &str| fail(&["frames", video, "out"], folder.path());
+        assert!(complaint("missing.mp4").contains("cannot read missing.mp4"));
+        assert!(complaint(".").contains("is not a file"));
+        for name in ["text.mp4", "empty.mp4", "sound.wav"] {
+            let sentence = complaint(name);
+            assert!(sentence.contains(name), "{sentence}");
+            assert!(sentence.contains("is not a video"), "{sentence}");
+        }
+        let sentence = complaint("unknown.avi");
+        assert!(
+            sentence.contains("video/x-avi-unknown decoder"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("gstreamer1.0-libav"), "{sentence}");
+    }
+}
