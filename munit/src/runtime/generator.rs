@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
 use super::layers::{Block, Convolution, Map, Nonlinearity, Normalisation, Placement, Upsample};
+use super::memory::Pool;
 use super::weights::Weights;
 use crate::config::{Activation, GeneratorConfig};
 use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode};
@@ -25,14 +26,16 @@ impl Stage {
         }
     }
 
-    fn forward(&self, map: &Map, border: Border) -> Result<Map> {
+    fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
         match self {
-            Self::Block(block) => block.forward(map, None, border),
+            Self::Block(block) => block.forward(map, None, border, pool),
             Self::Residual(first, second) => {
-                let middle = first.forward(map, None, second.border())?;
-                second.forward(&middle, Some(map), border)
+                let middle = first.forward(map, None, second.border(), pool)?;
+                let sum = second.forward(&middle, Some(map), border, pool)?;
+                middle.recycle(pool);
+                Ok(sum)
             }
-            Self::Upsample(upsample) => upsample.forward(map, border),
+            Self::Upsample(upsample) => upsample.forward(map, border, pool),
         }
     }
 }
@@ -235,6 +238,9 @@ pub(super) struct Generator {
     /// The style whose AdaIN parameters the decoder holds.
     style: Option<StyleCode>,
     placement: Placement,
+    pool: Pool,
+    /// Size of the picture whose maps the pool holds.
+    size: Vec<i64>,
 }
 
 impl Generator {
@@ -263,6 +269,8 @@ impl Generator {
             style_dim: architecture.style_dim() as usize,
             style: None,
             placement,
+            pool: Pool::default(),
+            size: vec![],
         })
     }
 
@@ -320,16 +328,31 @@ impl Generator {
 
     /// Translates a picture `[1, C, H, W]` in [-1, 1], surrounded by [`Self::border`], with the
     /// style set last, into one of the same size without a border.
-    pub(super) fn forward(&self, picture: Map) -> Result<Tensor> {
-        let mut map = picture;
+    ///
+    /// The result is given back with [`Self::recycle`] once it has been read.
+    pub(super) fn forward(&mut self, picture: &Map) -> Result<Map> {
+        let size = picture.tensor.size();
+        if self.size != size {
+            self.pool.clear();
+            self.size = size;
+        }
+        let mut last: Option<Map> = None;
         for (number, stage) in self.stages.iter().enumerate() {
             let border = self
                 .stages
                 .get(number + 1)
                 .map_or(Border::NONE, Stage::border);
-            map = stage.forward(&map, border)?;
+            let next = stage.forward(last.as_ref().unwrap_or(picture), border, &self.pool)?;
+            if let Some(done) = last.replace(next) {
+                done.recycle(&self.pool);
+            }
         }
-        Ok(map.tensor)
+        last.ok_or_else(|| Error::Weights("the model's network has no layers".to_owned()))
+    }
+
+    /// Lets the next frame use a translation's memory.
+    pub(super) fn recycle(&self, translation: Map) {
+        translation.recycle(&self.pool);
     }
 }
 
@@ -404,13 +427,14 @@ impl StyleEncoder {
 
     /// The style code of a picture `[1, C, H, W]` in [-1, 1], surrounded by [`Self::border`].
     pub(super) fn forward(&self, picture: Map) -> Result<StyleCode> {
+        let pool = Pool::default();
         let mut map = picture;
         for (number, block) in self.blocks.iter().enumerate() {
             let border = self
                 .blocks
                 .get(number + 1)
                 .map_or(Border::NONE, Block::border);
-            map = block.forward(&map, None, border)?;
+            map = block.forward(&map, None, border, &pool)?;
         }
         let mean = map
             .tensor

@@ -4,11 +4,12 @@
 
 use std::ops::Range;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::border::{Border, continued};
-use super::element::{Element, as_channels_last, channels_last, elements, elements_mut};
+use super::element::{Element, as_channels_last, elements, elements_mut};
 use super::layers::{EPSILON, Map, Nonlinearity, Normalisation};
+use super::memory::Pool;
 use super::parallel;
 use super::simd::vectorised;
 use crate::Result;
@@ -26,7 +27,7 @@ pub(super) struct Finish<'a> {
 }
 
 /// Finishes a channels-last output `[1, C, H, W]` on the CPU.
-pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map> {
+pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
     let size = output.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
     let source_channels = size[1] as usize;
@@ -57,13 +58,7 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map
         .residual
         .map(|residual| Ok::<_, crate::Error>((elements::<T>(&residual.tensor)?, residual.border)))
         .transpose()?;
-    let mut result = channels_last(
-        channels as i64,
-        (tall + 2 * edge) as i64,
-        (wide + 2 * edge) as i64,
-        T::KIND,
-        Device::Cpu,
-    )?;
+    let mut result = pool.take(channels, tall + 2 * edge, wide + 2 * edge, T::KIND)?;
     let row_length = (wide + 2 * edge) * channels;
     let finish_rows = |first: usize, band: &mut [T]| {
         let mut gathered_row = vec![T::from_f32(0.0); if gathered { wide * channels } else { 0 }];

@@ -6,7 +6,10 @@ use tch::{Device, Kind, Tensor};
 use super::border::{Border, continued};
 use super::element::as_channels_last;
 use super::kernels::{self, Finish};
+use super::memory::Pool;
 use super::weights::Weights;
+#[cfg(target_arch = "x86_64")]
+use super::winograd::Winograd;
 use crate::Result;
 use crate::config::{Activation, Padding};
 
@@ -44,6 +47,14 @@ impl Map {
             .f_narrow(2, self.border, size[2] - 2 * self.border)?
             .f_narrow(3, self.border, size[3] - 2 * self.border)?;
         Ok(interior)
+    }
+
+    /// Lets later layers write here.
+    pub(super) fn recycle(self, pool: &Pool) {
+        // Elsewhere libtorch keeps freed memory itself.
+        if self.tensor.device() == Device::Cpu {
+            pool.give(self.tensor);
+        }
     }
 }
 
@@ -108,11 +119,49 @@ pub(super) enum Normalisation {
     },
 }
 
+/// How a convolution is computed.
+enum Kernel {
+    Libtorch {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        stride: i64,
+    },
+    #[cfg(target_arch = "x86_64")]
+    Winograd(Winograd),
+}
+
+impl Kernel {
+    fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: i64,
+        placement: Placement,
+    ) -> Result<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if stride == 1
+            && placement.device == Device::Cpu
+            && placement.kind == Kind::Float
+            && let Some(winograd) = Winograd::new(weight, bias)?
+        {
+            return Ok(Self::Winograd(winograd));
+        }
+        let bias = bias
+            .map(|bias| {
+                bias.f_to_device(placement.device)?
+                    .f_to_kind(placement.kind)
+            })
+            .transpose()?;
+        Ok(Self::Libtorch {
+            weight: placement.pack(weight)?,
+            bias,
+            stride,
+        })
+    }
+}
+
 /// A convolution over maps that already have their border.
 pub(super) struct Convolution {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    stride: i64,
+    kernel: Kernel,
     border: Border,
 }
 
@@ -159,22 +208,32 @@ impl Convolution {
         border: Border,
         placement: Placement,
     ) -> Result<Self> {
-        let bias = bias
-            .map(|bias| {
-                bias.f_to_device(placement.device)?
-                    .f_to_kind(placement.kind)
-            })
-            .transpose()?;
         Ok(Self {
-            weight: placement.pack(weight)?,
-            bias,
-            stride,
+            kernel: Kernel::new(weight, bias, stride, placement)?,
             border,
         })
     }
 
-    fn forward(&self, padded: &Tensor) -> Result<Tensor> {
-        Ok(padded.f_conv2d(&self.weight, self.bias.as_ref(), self.stride, 0, 1, 1)?)
+    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
+        match &self.kernel {
+            Kernel::Libtorch {
+                weight,
+                bias,
+                stride,
+            } => Ok(padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Winograd(winograd) => winograd.forward(padded, pool),
+        }
+    }
+
+    /// Lets the next convolution write where [`Self::forward`] has written `output`.
+    fn recycle(&self, output: Tensor, pool: &Pool) {
+        match &self.kernel {
+            // libtorch takes its memory from elsewhere.
+            Kernel::Libtorch { .. } => drop(output),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Winograd(_) => pool.give(output),
+        }
     }
 }
 
@@ -195,10 +254,16 @@ impl Block {
 
     /// `residual`: a map that is added to the block's output; `border`: what its output is
     /// surrounded by.
-    pub(super) fn forward(&self, map: &Map, residual: Option<&Map>, border: Border) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor)?;
-        finish(
-            output,
+    pub(super) fn forward(
+        &self,
+        map: &Map,
+        residual: Option<&Map>,
+        border: Border,
+        pool: &Pool,
+    ) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor, pool)?;
+        let finished = finish(
+            &output,
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -206,7 +271,10 @@ impl Block {
                 phases: self.phases,
                 border,
             },
-        )
+            pool,
+        )?;
+        self.convolution.recycle(output, pool);
+        Ok(finished)
     }
 }
 
@@ -280,13 +348,13 @@ impl Upsample {
     }
 
     /// `border`: what its output is surrounded by.
-    pub(super) fn forward(&self, map: &Map, border: Border) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor)?;
+    pub(super) fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
+        let output = self.convolution.forward(&map.tensor, pool)?;
         if let Some(edges) = &self.edges {
             self.correct_edges(&output, &map.interior()?, edges)?;
         }
-        finish(
-            output,
+        let finished = finish(
+            &output,
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -294,7 +362,10 @@ impl Upsample {
                 phases: true,
                 border,
             },
-        )
+            pool,
+        )?;
+        self.convolution.recycle(output, pool);
+        Ok(finished)
     }
 
     /// Adds to the outermost ring what the reflected enlarged map differs in from the enlarged
@@ -395,19 +466,19 @@ fn shuffle(output: &Tensor) -> Result<Tensor> {
 }
 
 /// Norm, activation, sum with a residual, border.
-fn finish(output: Tensor, finish: &Finish) -> Result<Map> {
+fn finish(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
     match (output.device(), output.kind()) {
-        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(&output, finish),
-        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(&output, finish),
+        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(output, finish, pool),
+        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(output, finish, pool),
         _ => finish_with_libtorch(output, finish),
     }
 }
 
-fn finish_with_libtorch(output: Tensor, finish: &Finish) -> Result<Map> {
+fn finish_with_libtorch(output: &Tensor, finish: &Finish) -> Result<Map> {
     let output = if finish.phases {
-        shuffle(&output)?
+        shuffle(output)?
     } else {
-        output
+        output.shallow_clone()
     };
     let normalised = match finish.norm {
         Normalisation::None => output,

@@ -9,9 +9,12 @@ mod element;
 mod generator;
 mod kernels;
 mod layers;
+mod memory;
 mod parallel;
 mod simd;
 mod weights;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
 pub use device::{DeviceChoice, Precision};
 pub use picture::{PictureFormat, PictureMut, PictureRef};

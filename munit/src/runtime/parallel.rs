@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::ffi::c_void;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, OnceLock};
 
@@ -94,6 +95,14 @@ pub(super) fn for_each_part(parts: usize, body: &(dyn Fn(usize) + Sync)) {
     }
 }
 
+/// Calls `body` with ranges that together make up `0..count`, one for each thread.
+pub(super) fn for_each_range(count: usize, body: &(dyn Fn(Range<usize>) + Sync)) {
+    let parts = threads().min(count);
+    for_each_part(parts, &|part| {
+        body(count * part / parts..count * (part + 1) / parts);
+    });
+}
+
 /// Gives each item, with its number, to one call of `body`; neighbours go to the same thread.
 pub(super) fn for_each_item<I: Send>(items: Vec<I>, body: &(dyn Fn(usize, I) + Sync)) {
     let count = items.len();
@@ -173,6 +182,11 @@ mod tests {
     fn items_and_bands_are_handed_out_once() {
         for count in [0_usize, 1, 5, 1000] {
             let sum = AtomicUsize::new(0);
+            for_each_range(count, &|range| {
+                sum.fetch_add(range.len(), Ordering::Relaxed);
+            });
+            assert_eq!(sum.swap(0, Ordering::Relaxed), count);
+
             for_each_item((0..count).collect(), &|number, item: usize| {
                 assert_eq!(number, item);
                 sum.fetch_add(item, Ordering::Relaxed);

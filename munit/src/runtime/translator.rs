@@ -134,7 +134,7 @@ impl Translator {
 
     /// `T`: the format in which pixels leave and reach the CPU.
     fn translate_as<T: Element>(
-        &self,
+        &mut self,
         input: &PictureRef,
         output: &mut PictureMut,
         strength: f32,
@@ -148,8 +148,10 @@ impl Translator {
             let divisible = self.divisible(size);
             let tensor = input.to_tensor::<T>(source_channels, divisible, border)?;
             let map = self.place(tensor, border)?;
-            let translated = self.generator.forward(map)?;
-            write::<T>(&translated, input, output, strength)
+            let translated = self.generator.forward(&map)?;
+            write::<T>(&translated.tensor, input, output, strength)?;
+            self.generator.recycle(translated);
+            Ok(())
         } else {
             let picture = input.to_tensor::<f32>(source_channels, size, Border::NONE)?;
             let small = resize_input(&picture, inner)?;
@@ -243,7 +245,7 @@ impl Translator {
 
     /// Translates a picture of any size on any device, already resized: `[1, C, H, W]` on the
     /// compute device, at least as large as the picture.
-    fn forward_tensor(&self, picture: &Tensor) -> Result<Tensor> {
+    fn forward_tensor(&mut self, picture: &Tensor) -> Result<Tensor> {
         let size = picture.size();
         let (height, width) = (size[2], size[3]);
         let (tall, wide) = self.divisible((height as usize, width as usize));
@@ -251,7 +253,8 @@ impl Translator {
             picture.f_reflection_pad2d([0, wide as i64 - width, 0, tall as i64 - height])?;
         let border = self.generator.border();
         let padded = as_channels_last(&border.surround(&reflected)?)?;
-        self.generator.forward(self.place(padded, border)?)
+        let map = self.place(padded, border)?;
+        Ok(self.generator.forward(&map)?.tensor)
     }
 
     /// A padded picture on the compute device in its number format.

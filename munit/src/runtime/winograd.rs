@@ -1,0 +1,502 @@
+//! 3×3 convolutions in single precision with a quarter of the multiplications.
+//!
+//! Winograd's minimal filtering F(4×4, 3×3), after Lavin and Gray, "Fast Algorithms for
+//! Convolutional Neural Networks" (arXiv 1509.09308): 6×6 squares of the input and the kernels
+//! are transformed, multiplied element by element, which over all channels is one matrix product
+//! for each of the 36 elements, and transformed back into 4×4 squares of the output.
+//!
+//! The transforms evaluate polynomials at 0, ±3/4, ±3/2 and infinity. All constants are exact in
+//! binary, and the error is half of what the usual points 0, ±1, ±2 give.
+
+use std::arch::x86_64::*;
+use std::cell::RefCell;
+
+use tch::{Kind, Tensor};
+
+use super::element::{elements, elements_mut};
+use super::memory::{Pool, prefer_huge_pages};
+use super::parallel;
+use crate::Result;
+
+/// Side of an output square.
+const SQUARE: usize = 4;
+/// Side of the input square that it needs.
+const PATCH: usize = SQUARE + 2;
+/// Elements of a transformed square.
+const POINTS: usize = PATCH * PATCH;
+/// Single-precision numbers in a vector register.
+const LANES: usize = 16;
+/// Squares that a thread works on at a time, so that all of their elements stay in its cache.
+const BLOCK: usize = 48;
+
+const A: f32 = 0.75;
+const B: f32 = 1.5;
+
+/// A 3×3 convolution of stride 1, transformed.
+pub(super) struct Winograd {
+    /// For each panel of output channels and each element: input channels × panel.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    inputs: usize,
+    outputs: usize,
+    /// Vectors in a panel: 1, 2 or 4.
+    panel: usize,
+}
+
+impl Winograd {
+    /// `weight`: `[O, I, 3, 3]` in single precision. `None` where the processor or the numbers
+    /// of channels do not suit.
+    pub(super) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Self>> {
+        let &[outputs, inputs, 3, 3] = weight.size().as_slice() else {
+            return Ok(None);
+        };
+        let (outputs, inputs) = (outputs as usize, inputs as usize);
+        if !is_x86_feature_detected!("avx512f") || inputs % LANES != 0 || outputs % LANES != 0 {
+            return Ok(None);
+        }
+        let panel = [4, 2, 1]
+            .into_iter()
+            .find(|panel| outputs % (panel * LANES) == 0);
+        let panel = panel.unwrap_or(1);
+        let columns = (panel * LANES) as i64;
+        let transform = kernel_transform()?;
+        let weight = weight.f_to_kind(Kind::Double)?;
+        let transformed = Tensor::f_einsum(
+            "pu,qv,oiuv->pqio",
+            &[&transform, &transform, &weight],
+            None::<&[i64]>,
+        )?
+        .f_reshape([
+            POINTS as i64,
+            inputs as i64,
+            outputs as i64 / columns,
+            columns,
+        ])?
+        .f_permute([2, 0, 1, 3])?
+        .f_reshape([-1])?
+        .f_to_kind(Kind::Float)?;
+        // Read in the same order for every block of squares, faster than the caches can guess.
+        let mut weights: Vec<f32> = Vec::with_capacity(POINTS * inputs * outputs);
+        prefer_huge_pages(
+            weights.as_mut_ptr().cast(),
+            weights.capacity() * size_of::<f32>(),
+        );
+        weights.extend(Vec::<f32>::try_from(transformed)?);
+        Ok(Some(Self {
+            weights,
+            bias: match bias {
+                Some(bias) => Vec::try_from(bias)?,
+                None => vec![0.0; outputs],
+            },
+            inputs,
+            outputs,
+            panel,
+        }))
+    }
+
+    /// `padded`: channels-last `[1, I, H + 2, W + 2]`; the result is `[1, O, H, W]`.
+    pub(super) fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
+        let size = padded.size();
+        let (height, width) = (size[2] as usize - 2, size[3] as usize - 2);
+        let mut output = pool.take(self.outputs, height, width, Kind::Float)?;
+        let map = PaddedMap {
+            values: elements::<f32>(padded)?,
+            height: size[2] as usize,
+            width: size[3] as usize,
+            channels: self.inputs,
+        };
+        let result = OutputMap {
+            values: elements_mut::<f32>(&mut output)?.as_mut_ptr(),
+            height,
+            width,
+            channels: self.outputs,
+        };
+        let across = width.div_ceil(SQUARE);
+        let squares = height.div_ceil(SQUARE) * across;
+        parallel::for_each_range(squares, &|range| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let blocks = range.len().div_ceil(BLOCK);
+                for block in 0..blocks {
+                    let bound = |block| range.start + range.len() * block / blocks;
+                    let own: Vec<Square> = (bound(block)..bound(block + 1))
+                        .map(|square| Square {
+                            top: square / across * SQUARE,
+                            left: square % across * SQUARE,
+                        })
+                        .collect();
+                    // SAFETY: `new` has found AVX-512; squares of one map do not overlap, so no
+                    // other thread writes what this one does.
+                    unsafe { self.compute(&map, &result, &own, scratch) };
+                }
+            });
+        });
+        Ok(output)
+    }
+
+    /// # Safety
+    /// The processor has AVX-512; no one else reads or writes these squares of `result`.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn compute(
+        &self,
+        map: &PaddedMap,
+        result: &OutputMap,
+        squares: &[Square],
+        scratch: &mut Scratch,
+    ) {
+        let rows = match self.panel {
+            4 => Panel::<6, 4>::ROWS,
+            2 => Panel::<12, 2>::ROWS,
+            _ => Panel::<12, 1>::ROWS,
+        };
+        // Products are computed for whole groups of rows; what lies beyond the squares is scrap.
+        let padded_rows = squares.len().next_multiple_of(rows);
+        let columns = self.panel * LANES;
+        // One line more than needed keeps the elements out of each other's cache sets.
+        let input_stride = padded_rows * self.inputs + LANES;
+        let product_stride = padded_rows * columns + LANES;
+        enlarge(&mut scratch.inputs, POINTS * input_stride);
+        enlarge(&mut scratch.products, POINTS * product_stride);
+        for (row, square) in squares.iter().enumerate() {
+            let start = row * self.inputs;
+            // SAFETY: the scratch memory holds `padded_rows` rows for each element.
+            unsafe {
+                let target = scratch.inputs.as_mut_ptr().add(start);
+                map.transform(square, &mut scratch.patch, target, input_stride);
+            }
+        }
+        for panel in 0..self.outputs / columns {
+            for point in 0..POINTS {
+                let length = self.inputs * columns;
+                let start = (panel * POINTS + point) * length;
+                let weights = &self.weights[start..start + length];
+                // The next element's weights come while this one's are multiplied.
+                let next = weights.as_ptr().wrapping_add(length);
+                let share = (columns * rows / padded_rows).max(1);
+                // SAFETY: both scratch areas hold `padded_rows` rows for each element.
+                unsafe {
+                    let inputs = scratch.inputs.as_ptr().add(point * input_stride);
+                    let products = scratch.products.as_mut_ptr().add(point * product_stride);
+                    for row in (0..padded_rows).step_by(rows) {
+                        let ahead = (next.wrapping_add(row / rows * share * self.inputs), share);
+                        let inputs = (inputs.add(row * self.inputs), self.inputs);
+                        let products = products.add(row * columns);
+                        match self.panel {
+                            4 => Panel::<6, 4>::multiply(inputs, weights, products, ahead),
+                            2 => Panel::<12, 2>::multiply(inputs, weights, products, ahead),
+                            _ => Panel::<12, 1>::multiply(inputs, weights, products, ahead),
+                        }
+                    }
+                }
+            }
+            let bias = &self.bias[panel * columns..(panel + 1) * columns];
+            for (row, square) in squares.iter().enumerate() {
+                // SAFETY: as above; the caller owns the squares.
+                unsafe {
+                    let products = scratch.products.as_ptr().add(row * columns);
+                    result.store(square, products, product_stride, bias, panel * columns);
+                }
+            }
+        }
+    }
+}
+
+/// A thread's memory for one block, kept from layer to layer.
+#[derive(Default)]
+struct Scratch {
+    inputs: Vec<f32>,
+    products: Vec<f32>,
+    /// A square that reaches beyond the map, continued with zeros.
+    patch: Vec<f32>,
+}
+
+fn enlarge(memory: &mut Vec<f32>, length: usize) {
+    if memory.len() < length {
+        *memory = Vec::with_capacity(length);
+        prefer_huge_pages(memory.as_mut_ptr().cast(), length * size_of::<f32>());
+        memory.resize(length, 0.0);
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Upper left corner of an output square, which is also that of its input patch in the padded
+/// map.
+struct Square {
+    top: usize,
+    left: usize,
+}
+
+struct PaddedMap<'a> {
+    values: &'a [f32],
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+impl PaddedMap<'_> {
+    /// Writes the transform of a square's patch: element p of the channels to
+    /// `target + p · stride`.
+    ///
+    /// # Safety
+    /// The processor has AVX-512; `target` has room for the channels at every element.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn transform(
+        &self,
+        square: &Square,
+        patch: &mut Vec<f32>,
+        target: *mut f32,
+        stride: usize,
+    ) {
+        let whole = square.top + PATCH <= self.height && square.left + PATCH <= self.width;
+        let row_stride = self.width * self.channels;
+        let start = square.top * row_stride + square.left * self.channels;
+        let (source, row_stride) = if whole {
+            (&self.values[start..], row_stride)
+        } else {
+            let columns = PATCH.min(self.width - square.left) * self.channels;
+            patch.clear();
+            patch.resize(POINTS * self.channels, 0.0);
+            let rows = patch.chunks_exact_mut(PATCH * self.channels);
+            for (row, y) in rows.zip(square.top..self.height) {
+                let start = y * row_stride + square.left * self.channels;
+                row[..columns].copy_from_slice(&self.values[start..start + columns]);
+            }
+            (&patch[..], PATCH * self.channels)
+        };
+        assert!(source.len() >= (PATCH - 1) * row_stride + PATCH * self.channels);
+        for channel in (0..self.channels).step_by(LANES) {
+            let mut columns = [[_mm512_setzero_ps(); PATCH]; PATCH];
+            for (y, row) in columns.iter_mut().enumerate() {
+                let mut values = [_mm512_setzero_ps(); PATCH];
+                for (x, value) in values.iter_mut().enumerate() {
+                    let offset = y * row_stride + x * self.channels + channel;
+                    // SAFETY: the assertion above covers every row and column of the patch.
+                    *value = unsafe { _mm512_loadu_ps(source.as_ptr().add(offset)) };
+                }
+                *row = transform_input(values);
+            }
+            for x in 0..PATCH {
+                let column = transform_input(columns.map(|row| row[x]));
+                for (y, value) in column.into_iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        _mm512_storeu_ps(target.add((y * PATCH + x) * stride + channel), value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct OutputMap {
+    values: *mut f32,
+    height: usize,
+    width: usize,
+    channels: usize,
+}
+
+// SAFETY: threads write disjoint squares.
+unsafe impl Sync for OutputMap {}
+
+impl OutputMap {
+    /// Transforms products back and writes `bias.len()` channels of a square, from `first` on.
+    ///
+    /// # Safety
+    /// The processor has AVX-512; `products` holds these channels at every element's stride; no
+    /// one else reads or writes this square.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn store(
+        &self,
+        square: &Square,
+        products: *const f32,
+        stride: usize,
+        bias: &[f32],
+        first: usize,
+    ) {
+        let rows = SQUARE.min(self.height - square.top);
+        let columns = SQUARE.min(self.width - square.left);
+        for (number, bias) in bias.chunks_exact(LANES).enumerate() {
+            let channel = number * LANES;
+            let mut half = [[_mm512_setzero_ps(); SQUARE]; PATCH];
+            for (y, half) in half.iter_mut().enumerate() {
+                let mut values = [_mm512_setzero_ps(); PATCH];
+                for (x, value) in values.iter_mut().enumerate() {
+                    let offset = (y * PATCH + x) * stride + channel;
+                    // SAFETY: the caller's promise.
+                    *value = unsafe { _mm512_loadu_ps(products.add(offset)) };
+                }
+                *half = transform_output(values);
+            }
+            // SAFETY: the chunk has `LANES` elements.
+            let bias = unsafe { _mm512_loadu_ps(bias.as_ptr()) };
+            for x in 0..columns {
+                let column = transform_output(half.map(|row| row[x]));
+                for (y, value) in column.into_iter().enumerate().take(rows) {
+                    let pixel = (square.top + y) * self.width + square.left + x;
+                    let offset = pixel * self.channels + first + channel;
+                    // SAFETY: the pixel lies within the map, whose memory is this long.
+                    unsafe {
+                        _mm512_storeu_ps(self.values.add(offset), _mm512_add_ps(value, bias));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The transform of a row or column of an input patch.
+#[target_feature(enable = "avx512f")]
+fn transform_input(d: [__m512; PATCH]) -> [__m512; PATCH] {
+    const A2: f32 = A * A;
+    const B2: f32 = B * B;
+    let constant = |value| _mm512_set1_ps(value);
+    // x − factor · y
+    let minus = |x, factor, y| _mm512_fnmadd_ps(constant(factor), y, x);
+    let outer = |low, middle, high| {
+        let sum = _mm512_fmadd_ps(constant(A2 * B2), low, high);
+        minus(sum, A2 + B2, middle)
+    };
+    let (even_a, odd_a) = (minus(d[4], B2, d[2]), minus(d[3], B2, d[1]));
+    let (even_b, odd_b) = (minus(d[4], A2, d[2]), minus(d[3], A2, d[1]));
+    [
+        outer(d[0], d[2], d[4]),
+        _mm512_fmadd_ps(constant(A), odd_a, even_a),
+        minus(even_a, A, odd_a),
+        _mm512_fmadd_ps(constant(B), odd_b, even_b),
+        minus(even_b, B, odd_b),
+        outer(d[1], d[3], d[5]),
+    ]
+}
+
+/// The transform of a row or column of products back into four outputs.
+#[target_feature(enable = "avx512f")]
+fn transform_output(m: [__m512; PATCH]) -> [__m512; SQUARE] {
+    let constant = |value| _mm512_set1_ps(value);
+    let (even_a, odd_a) = (_mm512_add_ps(m[1], m[2]), _mm512_sub_ps(m[1], m[2]));
+    let (even_b, odd_b) = (_mm512_add_ps(m[3], m[4]), _mm512_sub_ps(m[3], m[4]));
+    // a · x + b · y
+    let sum = |a, x, b, y| _mm512_fmadd_ps(constant(a), x, _mm512_mul_ps(constant(b), y));
+    [
+        _mm512_add_ps(m[0], _mm512_add_ps(even_a, even_b)),
+        sum(A, odd_a, B, odd_b),
+        sum(A * A, even_a, B * B, even_b),
+        _mm512_add_ps(sum(A * A * A, odd_a, B * B * B, odd_b), m[5]),
+    ]
+}
+
+/// The kernels' transform `[6, 3]`: 1, p, p² at each point over the product of its differences
+/// from the other points.
+fn kernel_transform() -> Result<Tensor> {
+    let (a, b) = (f64::from(A), f64::from(B));
+    let (a2, b2) = (a * a, b * b);
+    let row = |point: f64, denominator: f64| [1.0, point, point * point].map(|v| v / denominator);
+    let rows = [
+        row(0.0, a2 * b2),
+        row(a, 2.0 * a2 * (a2 - b2)),
+        row(-a, 2.0 * a2 * (a2 - b2)),
+        row(b, 2.0 * b2 * (b2 - a2)),
+        row(-b, 2.0 * b2 * (b2 - a2)),
+        [0.0, 0.0, 1.0],
+    ];
+    Ok(Tensor::f_from_slice(rows.as_flattened())?.f_reshape([PATCH as i64, 3])?)
+}
+
+/// A tile of a matrix product that fills the vector registers: `M` rows times `N` vectors.
+struct Panel<const M: usize, const N: usize>;
+
+impl<const M: usize, const N: usize> Panel<M, N> {
+    const ROWS: usize = M;
+
+    /// `products` = `inputs` · `weights`, row by row; `inputs` with its depth. Meanwhile asks for
+    /// the memory `ahead`, so many numbers for each step.
+    ///
+    /// # Safety
+    /// The processor has AVX-512; `inputs` has `M` rows of `depth` numbers, `products` room for
+    /// `M` rows of `N` vectors, `weights` `depth` rows of `N` vectors.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn multiply(
+        (inputs, depth): (*const f32, usize),
+        weights: &[f32],
+        products: *mut f32,
+        (ahead, share): (*const f32, usize),
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); N]; M];
+        let mut weights = weights.as_ptr();
+        for k in 0..depth {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let mut vectors = [_mm512_setzero_ps(); N];
+                for (n, vector) in vectors.iter_mut().enumerate() {
+                    *vector = _mm512_loadu_ps(weights.add(n * LANES));
+                }
+                weights = weights.add(N * LANES);
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k * share).cast());
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let input = _mm512_set1_ps(*inputs.add(m * depth + k));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = _mm512_fmadd_ps(input, vector, *sum);
+                    }
+                }
+            }
+        }
+        for (m, sums) in sums.into_iter().enumerate() {
+            for (n, sum) in sums.into_iter().enumerate() {
+                // SAFETY: the caller's promise.
+                unsafe { _mm512_storeu_ps(products.add((m * N + n) * LANES), sum) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::runtime::element::as_channels_last;
+
+    #[test]
+    fn it_is_the_convolution() {
+        let options = (Kind::Float, Device::Cpu);
+        for (inputs, outputs, height, width) in [
+            (16, 16, 4, 4),
+            (32, 64, 7, 9),
+            (64, 96, 18, 30),
+            (16, 32, 2, 3),
+            (128, 256, 33, 20),
+        ] {
+            let map = Tensor::randn([1, inputs, height + 2, width + 2], options);
+            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * 0.1;
+            let bias = Tensor::randn([outputs], options);
+            let Some(winograd) = Winograd::new(&weight, Some(&bias)).unwrap() else {
+                assert!(!is_x86_feature_detected!("avx512f"));
+                return;
+            };
+            let computed = winograd
+                .forward(&as_channels_last(&map).unwrap(), &Pool::default())
+                .unwrap();
+            let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+            let expected = double(&map).conv2d(&double(&weight), Some(double(&bias)), 1, 0, 1, 1);
+            let difference = (double(&computed) - &expected)
+                .abs()
+                .max()
+                .double_value(&[]);
+            let scale = expected.std(true).double_value(&[]);
+            assert!(
+                difference < 4e-5 * scale,
+                "{inputs} {outputs}: {difference} of {scale}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_kernels_are_left_to_libtorch() {
+        let options = (Kind::Float, Device::Cpu);
+        for shape in [[16, 16, 5, 5], [3, 16, 3, 3], [16, 3, 3, 3], [16, 24, 3, 3]] {
+            let weight = Tensor::zeros(shape, options);
+            assert!(Winograd::new(&weight, None).unwrap().is_none());
+        }
+    }
+}
