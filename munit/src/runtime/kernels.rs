@@ -44,7 +44,9 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish) -> Result<Map
 
     let (tall, wide) = (enlargement * height, enlargement * width);
     let &Finish {
-        nonlinearity, border, ..
+        nonlinearity,
+        border,
+        ..
     } = finish;
     let edge = border.width;
     let residual = finish
