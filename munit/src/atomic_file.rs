@@ -6,6 +6,10 @@ use std::path::Path;
 
 use crate::{Error, Result};
 
+/// Begin and end of a temporary file's name.
+const PREFIX: &str = ".munit-";
+const SUFFIX: &str = ".part";
+
 /// Replaces the file at `path` by what `fill` writes: into a temporary file in the same folder,
 /// which is synced and then renamed. A crash or a full disk leaves the old file as it was.
 ///
@@ -18,6 +22,30 @@ pub fn write(
     replace(path, fill).map_err(|source| Error::Io {
         path: path.to_owned(),
         action: "cannot write",
+        source,
+    })
+}
+
+/// Removes from `folder` what [`write()`] leaves there when its process is killed. Nobody may be
+/// writing into the folder meanwhile.
+///
+/// # Errors
+/// [`Error::Io`] for a folder that cannot be read and a file that cannot be removed.
+pub fn remove_leftovers(folder: &Path) -> Result<()> {
+    let remove = || {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.as_encoded_bytes();
+            if name.starts_with(PREFIX.as_bytes()) && name.ends_with(SUFFIX.as_bytes()) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    remove().map_err(|source| Error::Io {
+        path: folder.to_owned(),
+        action: "cannot clear away unfinished files",
         source,
     })
 }
@@ -43,7 +71,7 @@ fn replace(
 
 fn new_file_beside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".munit-").suffix(".part");
+    builder.prefix(PREFIX).suffix(SUFFIX);
     // Temporary files are private by default; this one becomes an ordinary file under the
     // user's umask.
     #[cfg(unix)]
@@ -81,6 +109,16 @@ mod tests {
         write(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn only_leftovers_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, unfinished) = new_file_beside(folder.path()).unwrap().keep().unwrap();
+        std::fs::write(folder.path().join("file.part"), b"x").unwrap();
+        assert!(unfinished.exists());
+        remove_leftovers(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), ["file.part"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use munit::{Direction, Domain};
 use munit_tools::export::{StyleRequest, from_run};
@@ -36,9 +36,9 @@ struct Arguments {
     /// Name a style: NAME=SEED (a draw), NAME=NUMBER,NUMBER,… (a code) or NAME=PICTURE (its style)
     #[arg(long, value_name = "NAME=STYLE")]
     style: Vec<StyleRequest>,
-    /// Domain whose styles are named
-    #[arg(long, value_enum, default_value_t = StyleDomain::B)]
-    style_domain: StyleDomain,
+    /// Domain whose styles are named [default: b; a if only b2a is kept]
+    #[arg(long, value_enum)]
+    style_domain: Option<StyleDomain>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -62,7 +62,19 @@ enum StyleDomain {
 }
 
 fn main() -> ExitCode {
-    match export(&Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, and no failures.
+            let _ = answer.print();
+            return if answer.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match export(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("munit-export: {error:#}");
@@ -72,21 +84,28 @@ fn main() -> ExitCode {
 }
 
 fn export(arguments: &Arguments) -> Result<()> {
+    let directions = match arguments.directions {
+        Directions::Both => &Direction::ALL[..],
+        Directions::A2b => &[Direction::A2b],
+        Directions::B2a => &[Direction::B2a],
+    };
+    let domain = match (arguments.style_domain, arguments.directions) {
+        (Some(StyleDomain::A), _) | (None, Directions::B2a) => Domain::A,
+        (Some(StyleDomain::B), _) | (None, _) => Domain::B,
+    };
+    if !arguments.style.is_empty() && directions.iter().all(|one| one.target() != domain) {
+        bail!(
+            "--style names styles of domain {0}, but no direction into domain {0} is kept; change \
+             --style-domain or --directions",
+            domain.name()
+        );
+    }
     ensure!(
         arguments.run.exists(),
-        "{}: there is no such run",
+        "{}: there is no such run or checkpoint",
         arguments.run.display()
     );
-    let domain = match arguments.style_domain {
-        StyleDomain::A => Domain::A,
-        StyleDomain::B => Domain::B,
-    };
-    let model = from_run(&arguments.run, domain, &arguments.style)?;
-    let model = match arguments.directions {
-        Directions::Both => model,
-        Directions::A2b => model.restrict(&[Direction::A2b])?,
-        Directions::B2a => model.restrict(&[Direction::B2a])?,
-    };
+    let model = from_run(&arguments.run, domain, &arguments.style)?.restrict(directions)?;
     let kind = match arguments.precision {
         Precision::Fp32 => Kind::Float,
         Precision::Fp16 => Kind::Half,

@@ -205,3 +205,82 @@ pub fn named<'a>(
         .iter()
         .map(move |parameter| (format!("{network}.{}", parameter.name), parameter))
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+
+    fn parameter(name: &str, values: &[f32], trainable: bool) -> Parameter {
+        Parameter {
+            name: name.to_owned(),
+            tensor: Tensor::from_slice(values).set_requires_grad(trainable),
+            trainable,
+        }
+    }
+
+    #[test]
+    fn two_updates_are_those_computed_by_hand() {
+        let parameters = [parameter("weight", &[1.0], true)];
+        let mut flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        let options = AdamOptions {
+            beta1: 0.5,
+            beta2: 0.75,
+            weight_decay: 0.5,
+        };
+        let mut adam = Adam::new(&flat, options).unwrap();
+        let mut update = |slope: f64| {
+            flat.zero_grad();
+            (&parameters[0].tensor * slope).sum(Kind::Float).backward();
+            adam.step(&mut flat, 0.1).unwrap();
+            (
+                parameters[0].tensor.double_value(&[0]),
+                adam.mean.double_value(&[0]),
+                adam.mean_square.double_value(&[0]),
+            )
+        };
+        let assert_close = |found: (f64, f64, f64), expected: (f64, f64, f64)| {
+            for (found, expected) in [
+                (found.0, expected.0),
+                (found.1, expected.1),
+                (found.2, expected.2),
+            ] {
+                assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+            }
+        };
+        // Gradient 2 + 0.5 · 1 = 2.5; both corrected means give a step of 0.1 · 2.5 / 2.5.
+        assert_close(update(2.0), (0.9, 1.25, 1.5625));
+        // Gradient −1 + 0.5 · 0.9 = −0.55; means 0.35 / 0.75 and 1.2475 / 0.4375.
+        assert_close(update(-1.0), (0.872_363_98, 0.35, 1.2475));
+    }
+
+    #[test]
+    fn networks_share_the_vector_and_buffers_stay_out_of_it() {
+        let parameters = [
+            parameter("first", &[1.0, 2.0], true),
+            parameter("statistics", &[9.0], false),
+            parameter("second", &[3.0], true),
+        ];
+        let flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        assert_eq!(flat.vector(), &Tensor::from_slice(&[1.0_f32, 2.0, 3.0]));
+        let names: Vec<&str> = flat.spans().iter().map(|span| &*span.name).collect();
+        assert_eq!(names, ["net.first", "net.second"]);
+
+        let _ = flat.vector().shallow_clone().fill_(5.0);
+        assert_eq!(parameters[0].tensor.double_value(&[1]), 5.0);
+        assert_eq!(parameters[2].tensor.double_value(&[0]), 5.0);
+        assert_eq!(parameters[1].tensor.double_value(&[0]), 9.0);
+    }
+
+    #[test]
+    fn a_parameter_without_gradient_is_named() {
+        let parameters = [parameter("idle", &[1.0], true)];
+        let flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        let error = flat.gradient().unwrap_err().to_string();
+        assert!(error.contains("net.idle"), "{error}");
+        let zeros = Tensor::zeros([1], (Kind::Float, Device::Cpu));
+        flat.set_requires_grad(false).unwrap();
+        assert!(!(&parameters[0].tensor * zeros).requires_grad());
+    }
+}

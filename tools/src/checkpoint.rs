@@ -1,6 +1,5 @@
 //! Everything a run needs to go on, in one file that is either whole or not there.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,9 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use munit::atomic_file;
 use munit::networks::Parameter;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use serde_json::{Map, json};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
 use crate::trainer::Trainer;
@@ -19,8 +19,10 @@ use crate::trainer::Trainer;
 const FORMAT_VERSION: u32 = 1;
 const METADATA_KEY: &str = "munit-checkpoint";
 const CHECKSUM_KEY: &str = "crc32c";
+/// Readers may map the file, so that tensors should start at a multiple of this.
+const ALIGNMENT: usize = 8;
 const PREFIX: &str = "iteration-";
-const EXTENSION: &str = "safetensors";
+const SUFFIX: &str = ".safetensors";
 
 /// What a checkpoint says about itself.
 ///
@@ -36,7 +38,7 @@ pub struct CheckpointHeader {
     pub iteration: u64,
     /// Fingerprints of the two sets of training pictures.
     pub pictures: [u32; 2],
-    /// Device of the run, since only the same kind of device goes on bit for bit.
+    /// Where the run computes, see [`device_name`].
     pub device: String,
 }
 
@@ -50,7 +52,7 @@ pub struct Checkpoint {
 
 /// Name of the checkpoint after `iteration` iterations.
 pub fn file_name(iteration: u64) -> String {
-    format!("{PREFIX}{iteration:09}.{EXTENSION}")
+    format!("{PREFIX}{iteration:09}{SUFFIX}")
 }
 
 /// The checkpoints in `folder`, oldest first.
@@ -66,7 +68,7 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
         let number = path
             .file_name()
             .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(".safetensors"))
+            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX))
             .and_then(|digits| digits.parse().ok());
         if let Some(iteration) = number {
             found.push((iteration, path));
@@ -76,38 +78,63 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Writes the state of `trainer` into `folder` and removes all but the newest `keep` checkpoints.
+/// Writes the state of `trainer` into `folder` and removes all but the newest `keep` of the
+/// checkpoints up to it. The same state gives the same bytes.
+///
+/// Checkpoints of later iterations are left alone: a run that went back because they are damaged
+/// must not count them among those that it keeps.
 ///
 /// # Errors
-/// A full disk or a folder that cannot be written; the older checkpoints are then still there.
+/// Weights that are not finite any more, a full disk, a folder that cannot be written; the older
+/// checkpoints are then still there.
 pub fn save(trainer: &Trainer, pictures: [u32; 2], folder: &Path, keep: usize) -> Result<PathBuf> {
-    let header = CheckpointHeader {
+    let header = serde_json::to_string(&CheckpointHeader {
         format_version: FORMAT_VERSION,
         config: trainer.config().clone(),
         iteration: trainer.iteration,
         pictures,
         device: device_name(trainer),
-    };
-    let mut data = Vec::new();
+    })?;
+    let mut tensors = Vec::new();
     for (name, tensor) in state(trainer)? {
-        let shape: Vec<usize> = tensor.size().iter().map(|&side| side as usize).collect();
-        data.push((name, shape, bytes_of(&tensor)?));
+        ensure!(
+            tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0,
+            "after iteration {} the values of {name} are no longer finite; a lower lr usually helps",
+            trainer.iteration
+        );
+        tensors.push((name, tensor.size(), bytes_of(&tensor)?));
     }
-    let views = data
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let header = serde_json::to_string(&header)?;
-    let metadata = HashMap::from([
-        (CHECKSUM_KEY.to_owned(), checksum(&header, &views)),
-        (METADATA_KEY.to_owned(), header),
-    ]);
-    let bytes = safetensors::serialize(views, Some(metadata))?;
+
+    let parts = tensors.iter().map(|(name, _, data)| (&**name, &**data));
+    let mut entries = Map::new();
+    entries.insert(
+        "__metadata__".to_owned(),
+        json!({ CHECKSUM_KEY: checksum(&header, parts), METADATA_KEY: header }),
+    );
+    let mut start = 0;
+    for (name, size, data) in &tensors {
+        let info = TensorInfo {
+            dtype: Dtype::F32,
+            shape: size.iter().map(|&side| side as usize).collect(),
+            data_offsets: (start, start + data.len()),
+        };
+        entries.insert(name.clone(), serde_json::to_value(info)?);
+        start += data.len();
+    }
+    let mut entries = serde_json::to_vec(&entries)?;
+    entries.resize(entries.len().next_multiple_of(ALIGNMENT), b' ');
 
     let path = folder.join(file_name(trainer.iteration));
-    atomic_file::write(&path, |file| file.write_all(&bytes))?;
-    let all = list(folder)?;
-    for (_, old) in &all[..all.len().saturating_sub(keep)] {
+    atomic_file::write(&path, |file| {
+        file.write_all(&(entries.len() as u64).to_le_bytes())?;
+        file.write_all(&entries)?;
+        tensors
+            .iter()
+            .try_for_each(|(_, _, data)| file.write_all(data))
+    })?;
+    let mut past = list(folder)?;
+    past.retain(|(iteration, _)| *iteration <= trainer.iteration);
+    for (_, old) in &past[..past.len().saturating_sub(keep)] {
         fs::remove_file(old).with_context(|| format!("{}: cannot remove", old.display()))?;
     }
     Ok(path)
@@ -143,9 +170,9 @@ impl Checkpoint {
         );
         let header: CheckpointHeader = serde_json::from_str(text).with_context(damaged)?;
         let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
-        let expected = metadata.get(CHECKSUM_KEY);
+        let parts = tensors.iter().map(|(name, view)| (name, view.data()));
         ensure!(
-            expected == Some(&checksum(text, &in_file_order(&tensors))),
+            metadata.get(CHECKSUM_KEY) == Some(&checksum(text, parts)),
             "{}: the checkpoint is damaged: its checksum does not match",
             path.display()
         );
@@ -170,7 +197,11 @@ impl Checkpoint {
         }
         match problems.into_iter().next() {
             Some(problem) => bail!(problem),
-            None => bail!("{}: there is no checkpoint to go on from", folder.display()),
+            None => bail!(
+                "{}: there is no checkpoint yet; a run that ended before its first one is started \
+                 anew, without --resume",
+                folder.display()
+            ),
         }
     }
 
@@ -202,11 +233,11 @@ impl Checkpoint {
     }
 }
 
-/// Whether the run that wrote `header` goes on bit for bit on `device`.
-/// `cpu` or `cuda`: only the same kind of device goes on with a run bit for bit.
+/// `cuda`, or for example `cpu, threads: 2`. Only where it is the same does a run go on bit for
+/// bit: other devices, and other numbers of threads, add in another order.
 pub fn device_name(trainer: &Trainer) -> String {
     match trainer.device() {
-        tch::Device::Cpu => "cpu".to_owned(),
+        Device::Cpu => format!("cpu, threads: {}", tch::get_num_threads()),
         _ => "cuda".to_owned(),
     }
 }
@@ -258,26 +289,19 @@ fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     let count = tensor.numel();
     let mut bytes = vec![0; count * size_of::<f32>()];
     tensor
-        .f_to_device(tch::Device::Cpu)?
+        .f_to_device(Device::Cpu)?
         .f_contiguous()?
         .f_copy_data_u8(&mut bytes, count)?;
     Ok(bytes)
 }
 
-/// Over the header's text and all tensors in the order of their names.
-fn checksum<N: AsRef<str>>(header: &str, views: &[(N, TensorView)]) -> String {
-    let mut sorted: Vec<_> = views.iter().collect();
-    sorted.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+/// Over the header's text and all tensors' names and values in the order of their names.
+fn checksum<'d>(header: &str, tensors: impl Iterator<Item = (&'d str, &'d [u8])>) -> String {
+    let mut tensors: Vec<_> = tensors.collect();
+    tensors.sort_by_key(|(name, _)| *name);
     let start = crc32c::crc32c(header.as_bytes());
-    let sum = sorted.iter().fold(start, |sum, (name, view)| {
-        crc32c::crc32c_append(
-            crc32c::crc32c_append(sum, name.as_ref().as_bytes()),
-            view.data(),
-        )
+    let sum = tensors.iter().fold(start, |sum, (name, data)| {
+        crc32c::crc32c_append(crc32c::crc32c_append(sum, name.as_bytes()), data)
     });
     format!("{sum:08x}")
-}
-
-fn in_file_order<'d>(tensors: &SafeTensors<'d>) -> Vec<(String, TensorView<'d>)> {
-    tensors.tensors()
 }

@@ -47,7 +47,11 @@ pub enum TrainingPrecision {
 /// Everything that decides what a run computes. Keys and defaults are those of the published
 /// configurations; keys that only we have are marked *ours*.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "lines of the form key: value"
+)]
 pub struct TrainConfig {
     /// *Ours:* MUNIT or UNIT; `--trainer` on the command line wins.
     pub trainer: TrainerKind,
@@ -416,4 +420,87 @@ fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
         .rsplit_once(" at ")
         .map_or(String::new(), |(_, place)| format!(" ({place})"));
     anyhow::anyhow!("{before}unknown key {unknown}{place}; the nearest known key is {nearest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_learning_rate_falls_step_by_step_or_never() {
+        let mut config = TrainConfig {
+            lr: 8.0,
+            lr_dis: Some(16.0),
+            step_size: 10,
+            gamma: 0.5,
+            ..TrainConfig::default()
+        };
+        let rates = [0, 8, 9, 18, 19].map(|iteration| config.learning_rates(iteration));
+        assert_eq!(
+            rates,
+            [[8.0, 16.0], [8.0, 16.0], [4.0, 8.0], [4.0, 8.0], [2.0, 4.0]]
+        );
+        config.lr_dis = None;
+        assert_eq!(config.learning_rates(0), [8.0, 8.0]);
+        config.lr_policy = LearningRatePolicy::Constant;
+        assert_eq!(config.learning_rates(1_000_000), [8.0, 8.0]);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let config = TrainConfig {
+            lr: 0.1 + 0.2,
+            vgg_weights: Some("a folder/vgg.safetensors".into()),
+            data_description: Some("two\nlines: # of words".to_owned()),
+            new_size_b: Some(300),
+            ..TrainConfig::default()
+        };
+        assert_eq!(
+            TrainConfig::parse(&config.to_yaml().unwrap()).unwrap(),
+            config
+        );
+    }
+
+    #[test]
+    fn a_size_of_its_own_goes_before_the_common_one() {
+        let config = TrainConfig::parse("new_size_a: 300\nnew_size: 280").unwrap();
+        assert_eq!(config.new_size(Domain::A), 300);
+        assert_eq!(config.new_size(Domain::B), 280);
+        let config = TrainConfig::parse("crop_image_width: 320").unwrap();
+        assert_eq!(config.new_size(Domain::A), 256);
+    }
+
+    #[test]
+    fn the_nearest_known_key_is_named() {
+        let message = |text: &str| TrainConfig::parse(text).unwrap_err().to_string();
+        let text = message("lr: 1e-4\nbatch_siez: 2");
+        assert!(text.contains("unknown key batch_siez (line 2"), "{text}");
+        assert!(text.ends_with("nearest known key is batch_size"), "{text}");
+        let text = message("dis:\n  num_scale: 2");
+        assert!(text.starts_with("dis: unknown key num_scale"), "{text}");
+        assert!(text.ends_with("nearest known key is num_scales"), "{text}");
+    }
+
+    #[test]
+    fn every_number_has_bounds() {
+        for (text, name) in [
+            ("lr: -1", "lr"),
+            ("lr_dis: .inf", "lr_dis"),
+            ("gamma: .nan", "gamma"),
+            ("beta1: 1", "beta1"),
+            ("ema_decay: 1.5", "ema_decay"),
+            ("log_iter: 0", "log_iter"),
+            ("keep_checkpoints: 0", "keep_checkpoints"),
+            ("display_size: 1000", "display_size"),
+            ("new_size_b: 0", "new_size"),
+            ("input_dim_a: 2", "input_dim_a"),
+            ("gen: {n_downsample: 9}", "gen.n_downsample"),
+            ("dis: {norm: adain}", "dis.norm"),
+            ("crop_image_width: 254", "crop_image_width"),
+            ("dis: {n_layer: 8}", "crop_image_height"),
+        ] {
+            let error = TrainConfig::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{name} is ")), "{text}: {error}");
+        }
+    }
 }

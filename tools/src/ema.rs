@@ -43,3 +43,31 @@ impl Ema {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_for_a_thousand_iterations_then_an_average() {
+        let at = |value: f32| Tensor::from_slice(&[value]);
+        let mut ema = Ema::new(&at(7.0), 0.75).unwrap();
+        let mut update = |value, iteration| {
+            ema.update(&at(value), iteration).unwrap();
+            ema.vector.double_value(&[0])
+        };
+        assert_eq!(update(1.0, 1), 1.0);
+        assert_eq!(update(4.0, 1000), 4.0);
+        // 0.75 · 4 + 0.25 · 8, and so on.
+        assert_eq!(update(8.0, 1001), 5.0);
+        assert_eq!(update(1.0, 1002), 4.0);
+    }
+
+    #[test]
+    fn the_average_has_a_memory_of_its_own() {
+        let parameters = Tensor::from_slice(&[1.0_f32]);
+        let ema = Ema::new(&parameters, 0.5).unwrap();
+        let _ = parameters.shallow_clone().fill_(3.0);
+        assert_eq!(ema.vector.double_value(&[0]), 1.0);
+    }
+}

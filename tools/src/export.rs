@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
+use munit::StyleCode;
 use munit::config::{Direction, Domain, Family};
 use munit::model_file::{FORMAT_VERSION, Model, ModelMetadata, NamedStyle};
 use munit::networks::Generator;
-use munit::{StyleCode, config::Architecture};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::Checkpoint;
-use crate::data::{DataLayout, PictureSet, load_picture};
-use crate::run::{RunFolder, data_layout, framing, load_perceptual};
+use crate::config::TrainConfig;
+use crate::data::{PictureSet, load_picture};
+use crate::run::{RunFolder, data_layout, framing};
 use crate::samples::domain_name;
 use crate::trainer::{Pair, Trainer};
 
@@ -52,7 +53,7 @@ impl FromStr for StyleRequest {
         let numbers = || origin.split(',').map(|number| number.trim().parse::<f32>());
         let origin = if let Ok(seed) = origin.trim().parse() {
             StyleOrigin::Seed(seed)
-        } else if origin.contains(',') && numbers().all(|number| number.is_ok()) {
+        } else if numbers().all(|number| number.is_ok()) {
             StyleOrigin::Code(numbers().flatten().collect())
         } else {
             StyleOrigin::Picture(PathBuf::from(origin))
@@ -74,10 +75,11 @@ impl fmt::Display for StyleRequest {
 /// taken, or a checkpoint file) as a model with the named `styles` of domain `domain`.
 ///
 /// # Errors
-/// A sentence that names the file: no checkpoint, a damaged one, pictures that are gone.
+/// A sentence that names the file: no checkpoint, a damaged one, a style's picture that cannot be
+/// read.
 pub fn from_run(run: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Model> {
     let checkpoint = if run.is_dir() {
-        let (checkpoint, problems) = Checkpoint::read_newest(&RunFolder::new(run).checkpoints())?;
+        let (checkpoint, problems) = RunFolder::new(run).newest_checkpoint()?;
         for problem in problems {
             eprintln!("munit-export: {problem}; taking the one before");
         }
@@ -85,12 +87,15 @@ pub fn from_run(run: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<M
     } else {
         Checkpoint::read(run)?
     };
-    let config = checkpoint.header.config.clone();
-    let perceptual = load_perceptual(&config, Device::Cpu)?;
-    let mut trainer = Trainer::new(config, Device::Cpu, perceptual)?;
+    let config = TrainConfig {
+        // Nothing is trained, so the perceptual network is not needed.
+        vgg_w: 0.0,
+        ..checkpoint.header.config.clone()
+    };
+    let mut trainer = Trainer::new(config, Device::Cpu, None)?;
     checkpoint.restore(&mut trainer)?;
-    let layout = data_layout(trainer.config())?;
-    let mut model = model(&trainer, &layout)?;
+    let pictures = training_pictures(trainer.config());
+    let mut model = model(&trainer, &pictures)?;
     let generators = trainer.averaged_generators()?;
     for style in styles {
         let code = code(style, trainer.config(), generators.get(domain), domain)?;
@@ -107,13 +112,40 @@ pub fn from_run(run: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<M
     Ok(model)
 }
 
+/// Paths of the pictures that a run was trained on; none, and a warning, where they are gone.
+fn training_pictures(config: &TrainConfig) -> Pair<Vec<PathBuf>> {
+    let none = || Pair {
+        a: Vec::new(),
+        b: Vec::new(),
+    };
+    if config.architecture().family == Family::Unit {
+        return none();
+    }
+    let scan = || {
+        let layout = data_layout(config)?;
+        Pair::try_new(|domain| {
+            let source = match domain {
+                Domain::A => &layout.train_a,
+                Domain::B => &layout.train_b,
+            };
+            anyhow::Ok(PictureSet::scan(source, |_, _| {})?.paths)
+        })
+    };
+    scan().unwrap_or_else(|problem| {
+        eprintln!(
+            "munit-export: {problem:#}; without its training pictures the model gets no mean style"
+        );
+        none()
+    })
+}
+
 fn code(
     style: &StyleRequest,
-    config: &crate::config::TrainConfig,
+    config: &TrainConfig,
     generator: &Generator,
     domain: Domain,
 ) -> Result<Vec<f32>> {
-    let architecture: Architecture = config.architecture();
+    let architecture = config.architecture();
     let style_dim = architecture.style_dim() as usize;
     if architecture.family == Family::Unit {
         bail!("the run is a UNIT run, which has no styles; leave --style out");
@@ -132,24 +164,20 @@ fn code(
     })
 }
 
-/// The averaged generators of `trainer` as a model, with the mean styles of its training pictures.
+/// The averaged generators of `trainer` as a model, with the mean styles of the training
+/// `pictures`. Pictures that have gone are passed over; a domain without any gets no mean style.
 ///
 /// # Errors
-/// Training pictures that cannot be read; libtorch's.
-pub fn model(trainer: &Trainer, layout: &DataLayout) -> Result<Model> {
+/// libtorch's, for instance out of memory.
+pub fn model(trainer: &Trainer, pictures: &Pair<Vec<PathBuf>>) -> Result<Model> {
     let config = trainer.config();
     let architecture = config.architecture();
     let mut mean_styles = BTreeMap::new();
     if architecture.family == Family::Munit {
         let generators = trainer.averaged_generators()?;
-        for (domain, source) in Domain::ALL
-            .into_iter()
-            .zip([&layout.train_a, &layout.train_b])
-        {
-            let set = PictureSet::scan(source, |_, _| {})?;
-            let mean = mean_style(trainer, &generators, &set, domain)
-                .with_context(|| format!("mean style of domain {}", domain.name()))?;
-            mean_styles.insert(domain, mean);
+        for domain in Domain::ALL {
+            let mean = mean_style(trainer, &generators, pictures.get(domain), domain)?;
+            mean_styles.extend(mean.map(|mean| (domain, mean)));
         }
     }
     let weights = trainer
@@ -181,26 +209,32 @@ pub fn model(trainer: &Trainer, layout: &DataLayout) -> Result<Model> {
     })
 }
 
-/// Mean of the encoded styles of pictures spread over `set`.
+/// Mean of the encoded styles of readable pictures spread over `pictures`, if there are any.
 fn mean_style(
     trainer: &Trainer,
     generators: &Pair<Generator>,
-    set: &PictureSet,
+    pictures: &[PathBuf],
     domain: Domain,
-) -> Result<Vec<f32>> {
+) -> Result<Option<Vec<f32>>> {
     let framing = framing(trainer.config(), domain);
-    let count = MEAN_STYLE_PICTURES.min(set.paths.len());
-    let mut mean = vec![0.0; trainer.config().architecture().style_dim() as usize];
+    let count = MEAN_STYLE_PICTURES.min(pictures.len());
+    let mut sum = vec![0.0; trainer.config().architecture().style_dim() as usize];
+    let mut read = 0;
     for index in 0..count {
-        let picture = load_picture(&set.paths[index * set.paths.len() / count], &framing)?
-            .f_unsqueeze(0)?
-            .f_to_device(trainer.device())?;
-        let code = encoded_style(generators.get(domain), &picture)?;
-        for (mean, value) in mean.iter_mut().zip(code) {
-            *mean += value / count as f32;
+        let path = &pictures[index * pictures.len() / count];
+        let Ok(picture) = load_picture(path, &framing) else {
+            continue;
+        };
+        let picture = picture.f_unsqueeze(0)?.f_to_device(trainer.device())?;
+        for (sum, value) in sum
+            .iter_mut()
+            .zip(encoded_style(generators.get(domain), &picture)?)
+        {
+            *sum += value;
         }
+        read += 1;
     }
-    Ok(mean)
+    Ok((read > 0).then(|| sum.iter().map(|sum| sum / read as f32).collect()))
 }
 
 /// Style code of `picture` [1, C, H, W].

@@ -36,12 +36,18 @@ impl Terms {
     /// # Errors
     /// libtorch's.
     pub fn values(&self, total_name: &'static str) -> Result<Vec<(&'static str, f64)>> {
-        self.terms
+        let (names, scalars): (Vec<_>, Vec<_>) = self
+            .terms
             .iter()
             .map(|(name, value)| (*name, value))
             .chain(self.total.as_ref().map(|total| (total_name, total)))
-            .map(|(name, value)| Ok((name, value.f_double_value(&[])?)))
-            .collect()
+            .unzip();
+        // Together, since each copy from a device waits for all that it has to do.
+        let values = Tensor::f_stack(&scalars, 0)?.f_to_kind(Kind::Double)?;
+        Ok(names
+            .into_iter()
+            .zip(Vec::<f64>::try_from(values)?)
+            .collect())
     }
 }
 
@@ -106,4 +112,55 @@ fn adversarial(gan_type: GanType, scores: &[Tensor], target: f64) -> Result<Tens
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_stack(&losses, 0)?.f_sum(Kind::Float)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scores(values: [f32; 2]) -> Tensor {
+        Tensor::from_slice(&values)
+    }
+
+    fn assert_close(found: &Tensor, expected: f64) {
+        let found = found.double_value(&[]);
+        assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+    }
+
+    #[test]
+    fn least_squares_are_summed_over_scales() {
+        let fake = [scores([1.0, 3.0]), scores([0.0, 2.0])];
+        let real = [scores([1.0, 1.0]), scores([0.0, 1.0])];
+        // (1 + 9) / 2 + (0 + 4) / 2, and 0 + (1 + 0) / 2.
+        let loss = discriminator_loss(GanType::Lsgan, &fake, &real).unwrap();
+        assert_close(&loss, 7.0 + 0.5);
+        // (0 + 4) / 2 + (1 + 1) / 2.
+        assert_close(&generator_loss(GanType::Lsgan, &fake).unwrap(), 3.0);
+    }
+
+    #[test]
+    fn cross_entropy_of_logits() {
+        let undecided = [scores([0.0, 0.0])];
+        let two = 2.0_f64.ln();
+        let loss = discriminator_loss(GanType::Nsgan, &undecided, &undecided).unwrap();
+        assert_close(&loss, 2.0 * two);
+        // −ln σ(s) = ln(1 + e^−s)
+        let loss = generator_loss(GanType::Nsgan, &[scores([0.0, 3.0])]).unwrap();
+        assert_close(&loss, (two + (-3.0_f64).exp().ln_1p()) / 2.0);
+    }
+
+    #[test]
+    fn the_total_is_weighted_and_the_terms_are_not() {
+        let mut terms = Terms::default();
+        assert!(terms.total().is_none());
+        let distance = l1(&scores([1.0, 2.0]), &scores([0.0, 4.0])).unwrap();
+        terms.add("distance", 10.0, distance).unwrap();
+        terms
+            .add("divergence", 0.5, kl(&scores([1.0, 3.0])).unwrap())
+            .unwrap();
+        assert_eq!(
+            terms.values("total").unwrap(),
+            [("distance", 1.5), ("divergence", 5.0), ("total", 17.5)]
+        );
+    }
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use munit::atomic_file;
 use munit::config::Domain;
 use munit::networks::{Vgg16, normal};
-use tch::{Device, Kind, Tensor};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
@@ -61,24 +64,60 @@ impl RunFolder {
         self.0.join("model.safetensors")
     }
 
-    /// Iteration of the newest checkpoint, if there is one.
+    /// The configuration that the run was started with, or last went on with.
     ///
     /// # Errors
-    /// A folder that cannot be read.
-    pub fn newest_iteration(&self) -> Result<Option<u64>> {
-        let folder = self.checkpoints();
-        if !folder.exists() {
-            return Ok(None);
+    /// A folder without a run; a file that was changed into something unusable.
+    pub fn config(&self) -> Result<TrainConfig> {
+        self.check_run()?;
+        TrainConfig::read(&self.config_file())
+    }
+
+    /// The newest whole checkpoint, and a sentence for each newer one that is not.
+    ///
+    /// # Errors
+    /// A folder without a run or without a whole checkpoint.
+    pub fn newest_checkpoint(&self) -> Result<(Checkpoint, Vec<String>)> {
+        self.check_run()?;
+        Checkpoint::read_newest(&self.checkpoints())
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.0.join("config.yaml")
+    }
+
+    fn check_run(&self) -> Result<()> {
+        ensure!(
+            self.config_file().exists() && self.checkpoints().is_dir(),
+            "{}: there is no run of munit-train in this folder; give the one that was its --out",
+            self.0.display()
+        );
+        Ok(())
+    }
+
+    fn check_unused(&self) -> Result<()> {
+        if let Some((iteration, _)) = checkpoint::list(&self.checkpoints())?.last() {
+            bail!(
+                "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
+                 choose another folder with --out",
+                self.0.display()
+            );
         }
-        Ok(checkpoint::list(&folder)?
-            .last()
-            .map(|(iteration, _)| *iteration))
+        Ok(())
     }
 
     fn create(&self) -> Result<()> {
         for folder in [self.checkpoints(), self.samples()] {
             fs::create_dir_all(&folder)
                 .with_context(|| format!("{}: cannot make the run's folder", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What a killed run was about to write; only with the lock.
+    fn remove_leftovers(&self) -> Result<()> {
+        for folder in [&self.0, &self.checkpoints(), &self.samples()] {
+            atomic_file::remove_leftovers(folder)?;
         }
         Ok(())
     }
@@ -100,11 +139,12 @@ impl RunFolder {
     }
 }
 
-/// The four sources of pictures of a run.
+/// The four sources of pictures of a run. Test folders that are named on their own go before
+/// those below `data_root`.
+///
+/// # Errors
+/// A domain without training pictures.
 pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
-    if let Some(root) = &config.data_root {
-        return DataLayout::from_root(root);
-    }
     let source = |folder: &Option<PathBuf>, list: &Option<PathBuf>| {
         folder.as_ref().map(|folder| match list {
             Some(list) => Source::List {
@@ -114,6 +154,16 @@ pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
             None => Source::Folder(folder.clone()),
         })
     };
+    let test_a = source(&config.data_folder_test_a, &config.data_list_test_a);
+    let test_b = source(&config.data_folder_test_b, &config.data_list_test_b);
+    if let Some(root) = &config.data_root {
+        let layout = DataLayout::from_root(root)?;
+        return Ok(DataLayout {
+            test_a: test_a.or(layout.test_a),
+            test_b: test_b.or(layout.test_b),
+            ..layout
+        });
+    }
     let required = |found: Option<Source>, domain: Domain| {
         found.with_context(|| {
             let name = domain.name();
@@ -132,47 +182,44 @@ pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
             source(&config.data_folder_train_b, &config.data_list_train_b),
             Domain::B,
         )?,
-        test_a: source(&config.data_folder_test_a, &config.data_list_test_a),
-        test_b: source(&config.data_folder_test_b, &config.data_list_test_b),
+        test_a,
+        test_b,
     })
 }
 
 /// Trains as `config` says in `folder`; with `resume`, goes on from the newest checkpoint there.
-/// Returns early, after writing a checkpoint, once `stop` is set.
+///
+/// Ctrl-C and SIGTERM end the program at once as long as nothing is trained; from the first
+/// iteration on they end the run after the current one, with a checkpoint.
 ///
 /// # Errors
-/// A sentence for the person who started it: no pictures, no such device, no memory, a full disk,
-/// a loss that is not a number, …
+/// A sentence for the person who started it: no pictures, no memory, a full disk, a loss that is
+/// not a number, …
 pub fn run(
     mut config: TrainConfig,
     folder: &RunFolder,
     device: Device,
     resume: bool,
-    stop: &Arc<AtomicBool>,
 ) -> Result<Outcome> {
     config.check()?;
     let layout = data_layout(&config)?;
+    if resume {
+        folder.check_run()?;
+    }
     folder.create()?;
     let _lock = folder.lock()?;
+    folder.remove_leftovers()?;
     let resumed = if resume {
-        let (checkpoint, problems) = Checkpoint::read_newest(&folder.checkpoints())?;
+        let (checkpoint, problems) = folder.newest_checkpoint()?;
         for problem in problems {
             eprintln!("munit-train: {problem}; going back to the one before");
         }
+        config = continued(&checkpoint.header.config, &config)?;
         Some(checkpoint)
     } else {
-        if let Some(iteration) = folder.newest_iteration()? {
-            bail!(
-                "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
-                 choose another folder with --out",
-                folder.0.display()
-            );
-        }
+        folder.check_unused()?;
         None
     };
-    if let Some(checkpoint) = &resumed {
-        config = continued(&checkpoint.header.config, &config)?;
-    }
     let pictures = Pair {
         a: scan(&layout.train_a, Domain::A)?,
         b: scan(&layout.train_b, Domain::B)?,
@@ -180,18 +227,18 @@ pub fn run(
     let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
 
     let perceptual = load_perceptual(&config, device)?;
-    let mut trainer =
-        Trainer::new(config.clone(), device, perceptual).with_context(|| memory_advice(&config))?;
+    let mut trainer = Trainer::new(config.clone(), device, perceptual)
+        .map_err(|error| explain(error, &config))?;
     if let Some(checkpoint) = &resumed {
         checkpoint.restore(&mut trainer)?;
         announce_differences(checkpoint, &trainer, fingerprints);
     }
-    atomic_text(&folder.0.join("config.yaml"), &config.to_yaml()?)?;
+    atomic_text(&folder.config_file(), &config.to_yaml()?)?;
 
-    let samples = choose_samples(&config, &layout, &pictures)?;
+    let samples = choose_samples(&config, &layout, &pictures, device)?;
     let mut loader = Loader::new(
-        pictures.a,
-        pictures.b,
+        pictures.a.clone(),
+        pictures.b.clone(),
         loader_settings(&config),
         trainer.iteration,
     )?;
@@ -201,9 +248,13 @@ pub fn run(
         config.max_iter,
         2 * config.batch_size as u64,
     );
+    let mut saved = resumed.as_ref().map(|_| trainer.iteration);
+    let stop = stop_on_signals()?;
 
     while trainer.iteration < config.max_iter && !stop.load(Ordering::Relaxed) {
-        let batch = loader.next_batch()?;
+        let batch = loader
+            .next_batch()
+            .map_err(|error| explain(error, &config))?;
         for skipped in loader.take_warnings() {
             progress.log_line(&format!("left out from now on: {skipped}"));
         }
@@ -212,7 +263,7 @@ pub fn run(
             .step(&batch.a, &batch.b, &mut |shape| {
                 Ok(normal(&mut random, shape)?)
             })
-            .with_context(|| memory_advice(&config))?;
+            .map_err(|error| explain(error, &config))?;
         let iteration = trainer.iteration;
         if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
             bail!(
@@ -229,24 +280,40 @@ pub fn run(
             progress.show(&shown);
         }
         progress.advance(iteration);
-        save_samples(&trainer, &samples, folder, &mut log)?;
+        save_samples(&trainer, &samples, folder, &mut log)
+            .map_err(|error| explain(error, &config))?;
         if iteration % config.snapshot_save_iter == 0 {
             save_checkpoint(&trainer, fingerprints, folder)?;
+            saved = Some(iteration);
         }
     }
     progress.finish();
 
-    let newest = folder
-        .checkpoints()
-        .join(checkpoint::file_name(trainer.iteration));
-    if !newest.exists() {
+    if saved != Some(trainer.iteration) {
         save_checkpoint(&trainer, fingerprints, folder)?;
     }
     if trainer.iteration < config.max_iter {
-        return Ok(Outcome::Stopped(newest));
+        let newest = checkpoint::file_name(trainer.iteration);
+        return Ok(Outcome::Stopped(folder.checkpoints().join(newest)));
     }
-    export::model(&trainer, &layout)?.write(&folder.model(), Kind::Float)?;
+    let paths = Pair {
+        a: pictures.a.paths,
+        b: pictures.b.paths,
+    };
+    export::model(&trainer, &paths)?.write(&folder.model(), Kind::Float)?;
     Ok(Outcome::Finished(folder.model()))
+}
+
+/// Set once by Ctrl-C or SIGTERM; a second one ends the program at once, in case the first is not
+/// heeded quickly enough.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .context("cannot watch for Ctrl-C")?;
+    }
+    Ok(stop)
 }
 
 /// What decides the numbers of a run comes from its checkpoint; what does not, from `wanted`.
@@ -266,9 +333,13 @@ fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<TrainConfig> {
         licence: saved.licence.clone(),
         data_root: saved.data_root.clone(),
         data_folder_train_a: saved.data_folder_train_a.clone(),
-        data_folder_train_b: saved.data_folder_train_b.clone(),
+        data_list_train_a: saved.data_list_train_a.clone(),
         data_folder_test_a: saved.data_folder_test_a.clone(),
+        data_list_test_a: saved.data_list_test_a.clone(),
+        data_folder_train_b: saved.data_folder_train_b.clone(),
+        data_list_train_b: saved.data_list_train_b.clone(),
         data_folder_test_b: saved.data_folder_test_b.clone(),
+        data_list_test_b: saved.data_list_test_b.clone(),
         vgg_weights: saved.vgg_weights.clone(),
         ..config.clone()
     };
@@ -299,8 +370,8 @@ fn announce_differences(checkpoint: &Checkpoint, trainer: &Trainer, fingerprints
     let device = checkpoint::device_name(trainer);
     if header.device != device {
         eprintln!(
-            "munit-train: the checkpoint was made on {}, this is {device}; the run goes on, but \
-             rounding differs from here",
+            "munit-train: the checkpoint was made on \"{}\", this is \"{device}\"; the run goes on, but \
+             rounding may differ from here",
             header.device
         );
     }
@@ -344,6 +415,7 @@ fn choose_samples(
     config: &TrainConfig,
     layout: &DataLayout,
     training: &Pair<PictureSet>,
+    device: Device,
 ) -> Result<Samples> {
     let pictures = Pair::try_new(|domain| {
         let test = match domain {
@@ -354,7 +426,8 @@ fn choose_samples(
             Some(source) => &PictureSet::scan(source, |_, _| {})?,
             None => training.get(domain),
         };
-        evenly_spaced(&set.paths, config.display_size, &framing(config, domain))
+        let pictures = evenly_spaced(&set.paths, config.display_size, &framing(config, domain))?;
+        anyhow::Ok(pictures.f_to_device(device)?)
     })?;
     let names = Pair {
         a: domain_name(config.domain_a.as_deref(), Domain::A),
@@ -364,7 +437,7 @@ fn choose_samples(
 }
 
 /// At most `count` of `paths`, spread over the whole list: [N, C, H, W] in [-1, 1].
-pub(crate) fn evenly_spaced(paths: &[PathBuf], count: usize, framing: &Framing) -> Result<Tensor> {
+fn evenly_spaced(paths: &[PathBuf], count: usize, framing: &Framing) -> Result<Tensor> {
     let count = count.min(paths.len());
     let pictures = (0..count)
         .map(|index| load_picture(&paths[index * paths.len() / count], framing))
@@ -405,7 +478,7 @@ fn save_checkpoint(trainer: &Trainer, pictures: [u32; 2], folder: &RunFolder) ->
     Ok(())
 }
 
-pub(crate) fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
+fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
     if config.vgg_w == 0.0 {
         return Ok(None);
     }
@@ -425,16 +498,30 @@ pub(crate) fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Op
     Ok(Some(network))
 }
 
-fn memory_advice(config: &TrainConfig) -> String {
-    format!(
-        "training failed; if memory ran out, lower batch_size ({}), the crop ({}x{}) or gen.dim ({})",
-        config.batch_size, config.crop_image_width, config.crop_image_height, config.generator.dim
+/// libtorch's failures without their back traces, and with advice where memory ran out.
+fn explain(error: anyhow::Error, config: &TrainConfig) -> anyhow::Error {
+    let error = match error.downcast::<TchError>() {
+        Ok(error) => munit::Error::from(error).into(),
+        Err(error) => error,
+    };
+    let out_of_memory = error
+        .downcast_ref::<munit::Error>()
+        .is_some_and(munit::Error::is_out_of_memory);
+    if !out_of_memory {
+        return error;
+    }
+    anyhow!(
+        "there is not enough memory; lower batch_size ({}), the crop ({}x{}) or gen.dim ({}) ({error})",
+        config.batch_size,
+        config.crop_image_width,
+        config.crop_image_height,
+        config.generator.dim
     )
 }
 
 fn atomic_text(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
-    Ok(munit::atomic_file::write(path, |file| {
+    Ok(atomic_file::write(path, |file| {
         file.write_all(text.as_bytes())
     })?)
 }

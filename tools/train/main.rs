@@ -2,16 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use munit::runtime::DeviceChoice;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::run::{self, Outcome, RunFolder};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 /// Train a model that translates pictures between two domains.
 ///
@@ -74,10 +70,10 @@ struct Arguments {
     #[arg(long, value_name = "N")]
     style_dim: Option<i64>,
     /// Learning rate
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
     /// Weight of the cycle: 10 keeps shapes, 0 lets them change
-    #[arg(long, value_name = "WEIGHT")]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     cycle: Option<f64>,
     /// Arithmetic of the networks
     #[arg(long)]
@@ -103,7 +99,19 @@ struct Arguments {
 const RESIZE_MARGIN: f64 = 1.12;
 
 fn main() -> ExitCode {
-    match train(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, and no failures.
+            let _ = answer.print();
+            return if answer.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match train(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("munit-train: {error:#}");
@@ -112,22 +120,23 @@ fn main() -> ExitCode {
     }
 }
 
-fn train(arguments: Arguments) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // The second one leaves at once, in case the first is not heeded quickly enough.
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("cannot watch for Ctrl-C")?;
-    }
+fn train(arguments: &Arguments) -> Result<()> {
     let resume = arguments.resume.is_some();
-    let folder = arguments
-        .resume
-        .clone()
-        .flatten()
-        .or_else(|| arguments.out.clone())
-        .context("name the run's folder with --out, for example --out runs/mine")?;
-    let config = configuration(&arguments, resume.then_some(&folder))?;
+    let folder = match (
+        arguments.resume.as_ref().and_then(Option::as_ref),
+        &arguments.out,
+    ) {
+        (Some(resumed), Some(out)) if resumed != out => bail!(
+            "--resume {} goes on in that folder; leave --out {} out",
+            resumed.display(),
+            out.display()
+        ),
+        (resumed, out) => resumed
+            .or(out.as_ref())
+            .context("name the run's folder with --out, for example --out runs/mine")?,
+    };
+    let run_folder = RunFolder::new(folder);
+    let config = configuration(arguments, resume.then_some(&run_folder))?;
     if let Some(threads) = arguments.threads {
         if threads < 1 {
             bail!("--threads is {threads}; it must be at least 1");
@@ -135,7 +144,7 @@ fn train(arguments: Arguments) -> Result<()> {
         tch::set_num_threads(threads);
     }
     let device = arguments.device.resolve()?;
-    match run::run(config, &RunFolder::new(&folder), device, resume, &stop)? {
+    match run::run(config, &run_folder, device, resume)? {
         Outcome::Finished(model) => {
             eprintln!("model: {}", model.display());
             eprintln!(
@@ -152,10 +161,10 @@ fn train(arguments: Arguments) -> Result<()> {
 }
 
 /// The configuration file, or the one of the run that goes on, with the flags' values.
-fn configuration(arguments: &Arguments, resumed: Option<&PathBuf>) -> Result<TrainConfig> {
+fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<TrainConfig> {
     let mut config = match (&arguments.config, resumed) {
         (Some(file), _) => TrainConfig::read(file)?,
-        (None, Some(folder)) => TrainConfig::read(&folder.join("config.yaml"))?,
+        (None, Some(folder)) => folder.config()?,
         (None, None) => TrainConfig::default(),
     };
     if let Some(size) = arguments.size {
@@ -163,10 +172,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&PathBuf>) -> Result<Tra
         config.new_size = Some((size as f64 * RESIZE_MARGIN).round() as usize);
         (config.new_size_a, config.new_size_b) = (None, None);
     }
-    if arguments.data.is_some() {
-        config.data_root.clone_from(&arguments.data);
-    }
-    for (given, folder, list) in [
+    let folders = [
         (
             &arguments.a,
             &mut config.data_folder_train_a,
@@ -187,12 +193,14 @@ fn configuration(arguments: &Arguments, resumed: Option<&PathBuf>) -> Result<Tra
             &mut config.data_folder_test_b,
             &mut config.data_list_test_b,
         ),
-    ] {
-        if given.is_some() {
-            config.data_root = None;
-            folder.clone_from(given);
-            *list = None;
+    ];
+    for (given, folder, list) in folders {
+        if given.is_some() || arguments.data.is_some() {
+            (*folder, *list) = (given.clone(), None);
         }
+    }
+    if arguments.data.is_some() || arguments.a.is_some() || arguments.b.is_some() {
+        config.data_root.clone_from(&arguments.data);
     }
     set(&mut config.trainer, arguments.trainer);
     set(&mut config.max_iter, arguments.iterations);

@@ -1,0 +1,209 @@
+//! Folders of small pictures, and the programs run on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+pub const MUNIT_TRAIN: &str = env!("CARGO_BIN_EXE_munit-train");
+pub const MUNIT_EXPORT: &str = env!("CARGO_BIN_EXE_munit-export");
+pub const MUNIT_INFO: &str = env!("CARGO_BIN_EXE_munit-info");
+
+/// Long enough for anything here, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A folder in which programs run, with pictures in `datasets/shapes` in the published layout.
+pub struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let shapes = place.path("datasets/shapes");
+        for (name, count) in [("trainA", 5), ("trainB", 4), ("testA", 2), ("testB", 2)] {
+            let folder = shapes.join(name);
+            fs::create_dir_all(&folder).unwrap();
+            let mut list = String::new();
+            for number in 0..count {
+                let stripes = name.ends_with('B');
+                let file = format!("{number}.png");
+                picture(number, stripes).save(folder.join(&file)).unwrap();
+                list += &format!("{file}\n");
+            }
+            fs::write(shapes.join(format!("list_{name}.txt")), list).unwrap();
+        }
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `program` here with `arguments`, which spaces separate.
+    pub fn run(&self, program: &str, arguments: &str) -> Output {
+        self.command(program, arguments).output().unwrap()
+    }
+
+    /// Runs `munit-train` with the tiny networks of `tests/configs/folder.yaml`.
+    pub fn train(&self, arguments: &str) -> Output {
+        self.run(MUNIT_TRAIN, &tiny(arguments))
+    }
+
+    pub fn start_training(&self, arguments: &str) -> Running {
+        self.start(MUNIT_TRAIN, &tiny(arguments))
+    }
+
+    pub fn start(&self, program: &str, arguments: &str) -> Running {
+        let mut command = self.command(program, arguments);
+        Running(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    fn command(&self, program: &str, arguments: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(arguments.split_whitespace())
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// The rows of a run's `losses.csv` without the seconds, header included.
+    pub fn losses(&self, run: &str) -> Vec<String> {
+        let table = fs::read_to_string(self.path(run).join("losses.csv")).unwrap_or_default();
+        table
+            .lines()
+            .map(|line| {
+                let cells: Vec<&str> = line.split(',').collect();
+                let losses = cells.get(2..).unwrap_or_default();
+                [&cells[..1], losses].concat().join(",")
+            })
+            .collect()
+    }
+
+    pub fn checkpoint(&self, run: &str, iteration: u64) -> PathBuf {
+        self.path(&format!(
+            "{run}/checkpoints/iteration-{iteration:09}.safetensors"
+        ))
+    }
+}
+
+/// The configuration file `name` of this project's tests.
+pub fn config(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs");
+    path.join(name).to_str().unwrap().to_owned()
+}
+
+fn tiny(arguments: &str) -> String {
+    let resumes_without_file = arguments.contains("--resume");
+    let config = if resumes_without_file {
+        String::new()
+    } else {
+        format!("--config {}", config("folder.yaml"))
+    };
+    format!("{config} --device cpu --threads 1 {arguments}")
+}
+
+/// A training run in the background, killed when it goes out of scope.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Waits until `losses.csv` of the run in `folder` holds `rows` rows.
+    pub fn wait_for_rows(&mut self, folder: &Path, rows: usize) {
+        let table = folder.join("losses.csv");
+        let written = || fs::read_to_string(&table).map_or(0, |table| table.lines().count());
+        let started = Instant::now();
+        while written() <= rows {
+            assert!(started.elapsed() < PATIENCE, "no rows in {table:?}");
+            if let Some(status) = self.child().try_wait().unwrap() {
+                panic!("it ended by itself: {status}, {}", self.finish());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Sends the signal of this name, for example `TERM`.
+    pub fn signal(&mut self, name: &str) {
+        let id = self.child().id().to_string();
+        let status = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {id}")])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end and gives its exit status and what it wrote on standard error.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    }
+
+    fn finish(&mut self) -> String {
+        let output = self.0.take().unwrap().wait_with_output().unwrap();
+        text(&output.stderr)
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// What a program wrote on standard error, which has ended well.
+pub fn succeeded(output: Output) -> String {
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    errors
+}
+
+/// The one sentence of a program that has failed as programs should.
+pub fn failed(output: Output) -> String {
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(!errors.contains("panicked"), "{errors}");
+    let last = errors.lines().last().unwrap_or_default();
+    assert!(last.starts_with("munit-"), "{errors}");
+    last.to_owned()
+}
+
+/// Asserts that `text` contains each of `parts`.
+#[track_caller]
+pub fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// 44 by 38 pixels: a disc, or stripes, whose place and colour depend on `number`.
+fn picture(number: u32, stripes: bool) -> RgbImage {
+    RgbImage::from_fn(44, 38, |x, y| {
+        let inside = if stripes {
+            (x + 3 * number) / 5 % 2 == 0
+        } else {
+            let (dx, dy) = (x as i32 - 10 - 5 * number as i32, y as i32 - 19);
+            dx * dx + dy * dy < 120
+        };
+        let colour = [200, 40 * number as u8, 60];
+        Rgb(if inside {
+            colour
+        } else {
+            [20, (4 * x) as u8, (6 * y) as u8]
+        })
+    })
+}

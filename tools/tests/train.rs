@@ -1,0 +1,515 @@
+//! `munit-train` from outside: real runs with tiny networks, interrupted, resumed and refused.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use common::{
+    MUNIT_EXPORT, MUNIT_INFO, MUNIT_TRAIN, Place, assert_says, config, failed, succeeded, text,
+};
+use image::{Rgb, RgbImage};
+use rand::RngExt;
+
+/// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
+/// before and after the interruption.
+const EVENTFUL: &str = "\
+display_size: 2
+snapshot_save_iter: 10
+image_save_iter: 25
+log_iter: 1
+step_size: 15
+recon_x_cyc_w: 1
+gen: {dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}
+dis: {dim: 4, norm: bn, n_layer: 2, num_scales: 2}
+new_size: 36
+crop_image_height: 32
+crop_image_width: 32
+data_root: datasets/shapes
+";
+
+/// A place with [`EVENTFUL`] as `eventful.yaml`.
+fn eventful() -> Place {
+    let place = Place::new();
+    fs::write(place.path("eventful.yaml"), EVENTFUL).unwrap();
+    place
+}
+
+const ANEW: &str = "--config eventful.yaml --device cpu --threads 1";
+const GO_ON: &str = "--device cpu --threads 1";
+
+fn assert_same_end(place: &Place, one: &str, other: &str, iteration: u64) {
+    assert_eq!(place.losses(one).len() as u64, iteration + 1);
+    assert_eq!(place.losses(one), place.losses(other));
+    for file in [
+        format!("checkpoints/iteration-{iteration:09}.safetensors"),
+        "model.safetensors".to_owned(),
+        "samples.png".to_owned(),
+        "config.yaml".to_owned(),
+    ] {
+        let read = |run: &str| fs::read(place.path(run).join(&file)).unwrap();
+        assert!(read(one) == read(other), "{file} differs");
+    }
+}
+
+#[test]
+fn forty_iterations_are_twenty_and_twenty_more() {
+    let place = eventful();
+    let run = |arguments: &str| succeeded(place.run(MUNIT_TRAIN, arguments));
+    run(&format!("{ANEW} --out whole --iterations 40"));
+    run(&format!("{ANEW} --out halves --iterations 20"));
+    let errors = run(&format!("{GO_ON} --resume halves --iterations 40"));
+    assert!(!errors.contains("munit-train:"), "a warning: {errors}");
+    assert_same_end(&place, "whole", "halves", 40);
+
+    // A run that has come to its end is exported anew and not changed.
+    run(&format!("{GO_ON} --resume halves"));
+    assert_same_end(&place, "whole", "halves", 40);
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_end() {
+    let place = eventful();
+    let endless = "--iterations 1000000 --checkpoint-every 2";
+    let mut start = format!("{ANEW} --out killed {endless}");
+    for _ in 0..3 {
+        let before = place.losses("killed").len();
+        let mut running = place.start(MUNIT_TRAIN, &start);
+        running.wait_for_rows(&place.path("killed"), before + 3);
+        let pause = Duration::from_millis(rand::rng().random_range(0..150));
+        std::thread::sleep(pause);
+        running.signal("KILL");
+        assert_eq!(running.wait().0, None);
+        start = format!("{GO_ON} --resume killed {endless}");
+    }
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume killed {end}")));
+    let anew = format!("{ANEW} --out whole --checkpoint-every 2 {end}");
+    succeeded(place.run(MUNIT_TRAIN, &anew));
+    assert_same_end(&place, "whole", "killed", last);
+    // Nothing is left of files that were being written.
+    assert_eq!(names(&place.path("killed")), names(&place.path("whole")));
+    assert_eq!(
+        names(&place.path("killed/checkpoints")),
+        names(&place.path("whole/checkpoints"))
+    );
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
+    let place = eventful();
+    let mut start = format!("{ANEW} --out stopped --iterations 1000000");
+    for signal in ["TERM", "INT"] {
+        let before = place.losses("stopped").len();
+        let mut running = place.start(MUNIT_TRAIN, &start);
+        running.wait_for_rows(&place.path("stopped"), before + 2);
+        running.signal(signal);
+        let (status, errors) = running.wait();
+        assert_eq!(status, Some(0), "{errors}");
+        assert_says(&errors, &["go on with: munit-train --resume stopped"]);
+        let reached = place.losses("stopped").len() as u64 - 1;
+        assert!(place.checkpoint("stopped", reached).exists(), "{errors}");
+        assert!(!place.path("stopped/model.safetensors").exists());
+        start = format!("{GO_ON} --resume stopped");
+    }
+    let last = place.losses("stopped").len() as u64 + 3;
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{GO_ON} --resume stopped --iterations {last}"),
+    ));
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{ANEW} --out whole --iterations {last}"),
+    ));
+    assert_same_end(&place, "whole", "stopped", last);
+}
+
+#[test]
+fn published_configurations_train_as_they_are() {
+    let place = Place::new();
+    for (file, more, family) in [
+        ("folder.yaml", "", "munit"),
+        ("lists.yaml", "", "munit"),
+        ("grey.yaml", "", "munit"),
+        ("unit.yaml", "--trainer UNIT", "unit"),
+        ("folder.yaml", "--trainer UNIT", "unit"),
+    ] {
+        let run = format!("runs/{family}-{file}");
+        let path = config(file);
+        succeeded(place.run(
+            MUNIT_TRAIN,
+            &format!("--config {path} --out {run} --device cpu --threads 1 {more}"),
+        ));
+        let losses = place.losses(&run);
+        assert_eq!(losses.len(), 3, "{file}: {losses:?}");
+        assert_eq!(losses[0].contains("gen_recon_s_a"), family == "munit");
+        assert_eq!(losses[0].contains("gen_recon_kl_a"), family == "unit");
+        let info = place.run(MUNIT_INFO, &format!("--json {run}/model.safetensors"));
+        let info: serde_json::Value = serde_json::from_slice(&info.stdout).unwrap();
+        assert_eq!(
+            info["architecture"]["family"]
+                .as_str()
+                .unwrap()
+                .to_lowercase(),
+            family,
+            "{file}"
+        );
+        assert_eq!(info["iterations"], 2, "{file}");
+        assert!(place.path(&run).join("samples.png").exists(), "{file}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_configuration() {
+    let place = Place::new();
+    succeeded(place.train(
+        "--out run --a datasets/shapes/testB --b datasets/shapes/testA --lr 0.002 --cycle 0 \
+         --size 16 --batch-size 2 --style-dim 2 --dim 2 --seed 7 --iterations 1 \
+         --precision bf16",
+    ));
+    let config = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    assert_says(
+        &config,
+        &[
+            "data_folder_train_a: datasets/shapes/testB",
+            "data_folder_train_b: datasets/shapes/testA",
+            "data_root: null",
+            "lr: 0.002",
+            "recon_x_cyc_w: 0.0",
+            "crop_image_height: 16",
+            "crop_image_width: 16",
+            "new_size: 18",
+            "batch_size: 2",
+            "style_dim: 2",
+            "dim: 2",
+            "seed: 7",
+            "max_iter: 1",
+            "precision: bf16",
+        ],
+    );
+    // Test pictures on their own go with any training pictures.
+    let errors = succeeded(place.train("--out tested --test-a datasets/shapes/testB"));
+    assert_says(&errors, &["domain a: 5 pictures", "domain b: 4 pictures"]);
+}
+
+#[test]
+fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
+    let place = Place::new();
+    for trainer in ["MUNIT", "UNIT"] {
+        succeeded(place.train(&format!(
+            "--out {trainer} --trainer {trainer} --iterations 7 --checkpoint-every 2 --samples-every 3"
+        )));
+        let run = place.path(trainer);
+        let expected = [
+            ".lock",
+            "checkpoints",
+            "config.yaml",
+            "events",
+            "losses.csv",
+            "model.safetensors",
+            "samples",
+            "samples.png",
+        ];
+        assert_eq!(names(&run), expected);
+        assert_eq!(
+            names(&run.join("checkpoints")),
+            [
+                "iteration-000000006.safetensors",
+                "iteration-000000007.safetensors"
+            ]
+        );
+        let sheets = [3, 6, 7].map(|iteration| format!("iteration-{iteration:09}.png"));
+        assert_eq!(names(&run.join("samples")), sheets);
+        let sheet = image::open(run.join("samples.png")).unwrap();
+        assert!(sheet.width() > 64 && sheet.height() > 6 * 32);
+        let info = place.run(MUNIT_INFO, &format!("{trainer}/model.safetensors"));
+        assert_says(&text(&info.stdout), &[trainer]);
+    }
+}
+
+#[test]
+fn unusable_pictures_are_listed_and_left_out() {
+    let place = Place::new();
+    let folder = place.path("datasets/shapes/trainA");
+    fs::write(folder.join("broken.jpg"), "no picture").unwrap();
+    RgbImage::new(3, 3).save(folder.join("tiny.png")).unwrap();
+    let white = RgbImage::from_pixel(40, 40, Rgb([255; 3]));
+    white.save(folder.join("blank.png")).unwrap();
+    let errors = succeeded(place.train("--out run"));
+    assert_says(
+        &errors,
+        &[
+            "domain a: 5 pictures",
+            "left out: ./datasets/shapes/trainA/blank.png: ",
+            "left out: ./datasets/shapes/trainA/broken.jpg: ",
+            "left out: ./datasets/shapes/trainA/tiny.png: ",
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_trained_is_refused_in_one_sentence() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    fs::create_dir(place.path("broken")).unwrap();
+    fs::write(place.path("broken/only.png"), "no picture").unwrap();
+    fs::write(place.path("file"), "").unwrap();
+    let a = "--a datasets/shapes/trainA";
+    let b = "--b datasets/shapes/trainB";
+    for (arguments, parts) in [
+        (
+            "--out run --data missing",
+            &["missing", "trainA and trainB"][..],
+        ),
+        (
+            &format!("--out run --a missing {b}"),
+            &["missing", "folder"],
+        ),
+        (
+            &format!("--out run --a empty {b}"),
+            &["no pictures in empty"],
+        ),
+        (
+            &format!("--out run {a} --b empty"),
+            &["no pictures in empty"],
+        ),
+        (&format!("--out run {a}"), &["domain b", "--b FOLDER"]),
+        (
+            &format!("--out run {a} --b broken"),
+            &["none of the 1 pictures in broken", "only.png"],
+        ),
+        (
+            "--out file/run",
+            &["file/run", "cannot make the run's folder"],
+        ),
+        ("", &["--out"]),
+        ("--out run --lr=-0.1", &["lr is -0.1"]),
+        ("--out run --lr nan", &["lr is NaN"]),
+        ("--out run --cycle -1", &["recon_x_cyc_w is -1"]),
+        (
+            "--out run --size 30",
+            &["crop_image_height is 30", "multiple of 4"],
+        ),
+        (
+            "--out run --size 12",
+            &["crop_image_height is 12", "at least 16"],
+        ),
+        ("--out run --size 0", &["crop_image_height is 0"]),
+        ("--out run --batch-size 0", &["batch_size is 0"]),
+        ("--out run --dim 0", &["gen.dim is 0"]),
+        ("--out run --iterations 0", &["max_iter is 0"]),
+        ("--resume nothing", &["nothing", "no run of munit-train"]),
+        ("--resume empty", &["empty", "no run of munit-train"]),
+        ("--resume run --out other", &["--out other"]),
+    ] {
+        let sentence = failed(place.train(arguments));
+        assert_says(&sentence, parts);
+        assert!(!sentence.contains("memory"), "{sentence}");
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    let place = Place::new();
+    let run = |arguments: &str| {
+        let config = config("folder.yaml");
+        place.run(
+            MUNIT_TRAIN,
+            &format!("--config {config} --out run {arguments}"),
+        )
+    };
+    let sentence = failed(run("--device cuda:99"));
+    let machine_has_cuda = sentence.contains("cuda:99");
+    assert_says(
+        &sentence,
+        &[if machine_has_cuda { "cuda:0" } else { "cpu" }],
+    );
+    let output = run("--device tpu");
+    assert_eq!(output.status.code(), Some(1));
+    assert_says(
+        &text(&output.stderr),
+        &["\"tpu\" is not a device", "cuda:N"],
+    );
+    let sentence = failed(run("--device cpu --threads 0"));
+    assert_says(&sentence, &["--threads is 0"]);
+}
+
+#[test]
+fn too_little_memory_is_called_that() {
+    let place = Place::new();
+    let config = config("folder.yaml");
+    // 4096 pictures of 1024 by 1024 pixels are 51 GB; the limit makes any machine refuse.
+    let script = format!(
+        "ulimit -v 16000000; exec {MUNIT_TRAIN} --config {config} --out run --device cpu --threads 1 \
+         --size 1024 --batch-size 4096"
+    );
+    fs::write(place.path("script"), script).unwrap();
+    let sentence = failed(place.run("sh", "script"));
+    assert_says(
+        &sentence,
+        &[
+            "not enough memory",
+            "batch_size (4096)",
+            "1024x1024",
+            "gen.dim (4)",
+        ],
+    );
+}
+
+#[test]
+fn unusable_configurations_are_explained() {
+    let place = Place::new();
+    let folder = fs::read_to_string(config("folder.yaml")).unwrap();
+    for (text, parts) in [
+        (
+            folder.replace("crop_image_height", "crop_image_hieght"),
+            &[
+                "crop_image_hieght",
+                "nearest known key is crop_image_height",
+            ][..],
+        ),
+        (
+            folder.replace("  mlp_dim", "  mpl_dim"),
+            &["gen: ", "mpl_dim", "nearest known key is mlp_dim"],
+        ),
+        (
+            folder.replace("  n_layer", "  nlayer"),
+            &["dis: ", "nlayer", "nearest known key is n_layer"],
+        ),
+        (
+            folder.replace("lr: 0.0001", "lr: fast"),
+            &["lr: ", "\"fast\""],
+        ),
+        (folder.replace("lr: 0.0001", "lr: .nan"), &["lr is NaN"]),
+        (
+            folder.replace("init: kaiming", "init: he"),
+            &["init: ", "kaiming"],
+        ),
+        (
+            folder.replace("vgg_w: 0", "vgg_w: 1"),
+            &["vgg_w is 1", "vgg_weights"],
+        ),
+        (
+            folder.replace("vgg_w: 0", "vgg_w: 1\nvgg_weights: missing.safetensors"),
+            &["missing.safetensors", "VGG-16"],
+        ),
+        (
+            folder.replace("vgg_w: 0", "vgg_w: 1\nvgg_weights: wrong.yaml"),
+            &["wrong.yaml", "VGG-16"],
+        ),
+        ("lr: [".to_owned(), &["line 1"]),
+        ("a picture?".to_owned(), &["key: value"]),
+    ] {
+        fs::write(place.path("wrong.yaml"), text).unwrap();
+        let sentence = failed(place.run(
+            MUNIT_TRAIN,
+            "--config wrong.yaml --out run --device cpu --threads 1",
+        ));
+        assert_says(&sentence, parts);
+        assert!(!sentence.contains("memory"), "{sentence}");
+    }
+    fs::write(place.path("wrong.yaml"), b"\x89PNG\r\n\x1a\n").unwrap();
+    let arguments = "--config wrong.yaml --out run";
+    let sentence = failed(place.run(MUNIT_TRAIN, arguments));
+    assert_says(&sentence, &["wrong.yaml"]);
+    let sentence = failed(place.run(MUNIT_TRAIN, "--config missing.yaml --out run"));
+    assert_says(&sentence, &["missing.yaml", "cannot read"]);
+}
+
+#[test]
+fn a_folder_holds_one_run() {
+    let place = Place::new();
+    let mut running = place.start_training("--out run --iterations 1000000");
+    running.wait_for_rows(&place.path("run"), 1);
+    let sentence = failed(place.train("--out run"));
+    assert_says(&sentence, &["run: another munit-train is at work"]);
+    let sentence = failed(place.train("--resume run"));
+    assert_says(&sentence, &["run: another munit-train is at work"]);
+    running.signal("TERM");
+    assert_eq!(running.wait().0, Some(0));
+
+    let sentence = failed(place.train("--out run"));
+    assert_says(&sentence, &["run: holds a run of", "--resume", "--out"]);
+}
+
+#[test]
+fn a_run_goes_on_as_it_was_begun() {
+    let place = Place::new();
+    succeeded(place.train("--out run"));
+    let sentence = failed(place.train("--resume run --lr 0.5 --iterations 4"));
+    assert_says(&sentence, &["\"lr: 0.0001\"", "\"lr: 0.5\""]);
+    let sentence = failed(place.train("--resume run --dim 8 --iterations 4"));
+    assert_says(&sentence, &["\"dim: 4\"", "\"dim: 8\""]);
+    // What changes no number may be changed.
+    succeeded(place.train("--resume run --iterations 3 --checkpoint-every 1 --samples-every 1"));
+
+    fs::remove_file(place.path("datasets/shapes/trainA/0.png")).unwrap();
+    let errors = succeeded(place.train("--resume run --iterations 4"));
+    assert_says(&errors, &["training pictures have changed"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over() {
+    let place = Place::new();
+    succeeded(place.train("--out whole --iterations 6 --checkpoint-every 2"));
+    let damages: [fn(&mut Vec<u8>); 4] = [
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.clear(),
+        |bytes| *bytes.last_mut().unwrap() ^= 1,
+        |bytes| bytes[200] ^= 1,
+    ];
+    // The newest checkpoint lies beyond the rhythm of the others: it is only written at the end.
+    succeeded(place.train("--out run --iterations 5 --checkpoint-every 2"));
+    let newest = place.checkpoint("run", 5);
+    for damage in damages {
+        let mut bytes = fs::read(&newest).unwrap();
+        damage(&mut bytes);
+        fs::write(&newest, bytes).unwrap();
+        let errors = succeeded(place.train("--resume run"));
+        assert_says(&errors, &["iteration-000000005", "damaged", "going back"]);
+    }
+    let errors = succeeded(place.train("--resume run --iterations 6"));
+    assert!(!errors.contains("damaged"), "{errors}");
+    assert_same_end(&place, "whole", "run", 6);
+
+    for iteration in [4, 6] {
+        fs::write(place.checkpoint("whole", iteration), "").unwrap();
+    }
+    let sentence = failed(place.train("--resume whole --iterations 7"));
+    assert_says(&sentence, &["iteration-000000006", "damaged"]);
+    let sentence = failed(place.run(MUNIT_EXPORT, "whole model.safetensors"));
+    assert_says(&sentence, &["iteration-000000006", "damaged"]);
+}
+
+#[test]
+fn going_back_from_a_damaged_checkpoint_keeps_those_that_are_whole() {
+    let place = Place::new();
+    succeeded(place.train("--out run --iterations 4 --checkpoint-every 1"));
+    // A single checkpoint is to be kept, and a damaged one of a later iteration is there.
+    let config = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    let config = config.replace("keep_checkpoints: 2", "keep_checkpoints: 1");
+    fs::write(place.path("run/config.yaml"), config).unwrap();
+    fs::write(place.checkpoint("run", 9), "").unwrap();
+    succeeded(place.train("--resume run --iterations 5"));
+    assert!(place.checkpoint("run", 5).exists());
+    let errors = succeeded(place.train("--resume run --iterations 6"));
+    assert_says(&errors, &["iteration-000000009", "going back"]);
+    assert_eq!(place.losses("run").len(), 7);
+}
+
+/// What lies in a folder; event files, whose names hold the time, as one.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| match name.starts_with("events.out.tfevents.") {
+            true => "events".to_owned(),
+            false => name,
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
