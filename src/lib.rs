@@ -1,4 +1,4 @@
-//! GStreamer plugin `munit`: the element [`munitfilter`](munitfilter), which translates live video
+//! GStreamer plugin `munit`: the element [`munitfilter`], which translates live video
 //! into another visual domain with a MUNIT generator.
 
 pub mod munitfilter;

@@ -15,6 +15,9 @@ use super::live::{self, Frame, LARGEST_BACKLOG};
 pub(super) struct Stream {
     segment: gst::FormattedSegment<gst::ClockTime>,
     info: Option<VideoInfo>,
+    /// The person has been told that interlaced video is not translated; upstream tries again
+    /// with every event and frame.
+    refused_interlaced: bool,
     /// How old live frames are at least when they come.
     upstream_latency: Duration,
 }
@@ -133,11 +136,14 @@ impl MunitFilter {
             return false;
         };
         if info.is_interlaced() {
-            gst::element_imp_error!(
-                self,
-                gst::StreamError::Format,
-                ("munitfilter translates progressive video only; put deinterlace before it")
-            );
+            let told = std::mem::replace(&mut lock(&self.stream).refused_interlaced, true);
+            if !told {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Format,
+                    ("munitfilter translates progressive video only; put deinterlace before it")
+                );
+            }
             return false;
         }
         lock(&self.stream).info = Some(info);
