@@ -58,7 +58,7 @@ pub(super) enum Role {
 }
 
 enum Source<'a> {
-    Random(Initialisation, RefCell<ChaCha8Rng>),
+    Random(Initialisation, RefCell<Box<ChaCha8Rng>>),
     Given(&'a BTreeMap<String, Tensor>, String),
 }
 
@@ -72,7 +72,7 @@ pub struct ParameterStore<'a> {
 impl<'a> ParameterStore<'a> {
     /// Weights drawn at random; the same seed gives the same weights on every machine.
     pub fn random(initialisation: Initialisation, seed: u64, device: Device) -> Self {
-        let random = RefCell::new(ChaCha8Rng::seed_from_u64(seed));
+        let random = RefCell::new(Box::new(ChaCha8Rng::seed_from_u64(seed)));
         Self::new(Source::Random(initialisation, random), device)
     }
 

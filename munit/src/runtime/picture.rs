@@ -278,7 +278,7 @@ impl<'a> PictureRef<'a> {
     /// [-1, 1], first reflected to `height` x `width` on its lower and right sides, then
     /// surrounded by `border`. One channel is the luma of ITU-R BT.601.
     pub(super) fn to_tensor<T: Element>(
-        &self,
+        self,
         channels: usize,
         (height, width): (usize, usize),
         border: Border,
