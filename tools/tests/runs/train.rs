@@ -1,12 +1,10 @@
 //! `munit-train` from outside: real runs with tiny networks, interrupted, resumed and refused.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     MUNIT_EXPORT, MUNIT_INFO, MUNIT_TRAIN, Place, assert_says, config, failed, succeeded, text,
 };
 use image::{Rgb, RgbImage};

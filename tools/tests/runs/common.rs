@@ -194,7 +194,7 @@ pub fn text(bytes: &[u8]) -> String {
 fn picture(number: u32, stripes: bool) -> RgbImage {
     RgbImage::from_fn(44, 38, |x, y| {
         let inside = if stripes {
-            (x + 3 * number) / 5 % 2 == 0
+            ((x + 3 * number) / 5).is_multiple_of(2)
         } else {
             let (dx, dy) = (x as i32 - 10 - 5 * number as i32, y as i32 - 19);
             dx * dx + dy * dy < 120

@@ -1,10 +1,8 @@
 //! `munit-export` from outside: model files from real runs.
 
-mod common;
-
 use std::fs;
 
-use common::{MUNIT_EXPORT, MUNIT_INFO, Place, assert_says, failed, succeeded, text};
+use crate::common::{MUNIT_EXPORT, MUNIT_INFO, Place, assert_says, failed, succeeded, text};
 use munit::config::{Direction, Domain, Family};
 use munit::model_file::{Model, NamedStyle};
 use munit::networks::{Generator, ParameterStore};

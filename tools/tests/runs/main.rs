@@ -1,0 +1,5 @@
+//! `munit-train` and `munit-export` from outside: real runs of tiny networks.
+
+mod common;
+mod export;
+mod train;
