@@ -315,6 +315,7 @@ fn caps_fields_are_passed_on() {
     let fields = "video/x-raw,format=RGB,width=32,height=24,framerate=25/2,\
                   pixel-aspect-ratio=12/11,colorimetry=sRGB,interlace-mode=progressive,\
                   multiview-mode=mono,views=1";
+    init();
     let given: gst::Caps = fields.parse().unwrap();
     let line = Line::new(&munitfilter(), &given);
     line.push(rgb_buffer(&picture(32, 24, 1), 32, 24));
@@ -323,6 +324,7 @@ fn caps_fields_are_passed_on() {
 
 #[test]
 fn interlaced_caps_are_refused_with_one_sentence() {
+    init();
     let interlaced: gst::Caps =
         "video/x-raw,format=RGB,width=32,height=24,framerate=25/1,interlace-mode=interleaved"
             .parse()

@@ -67,7 +67,8 @@ impl Vgg16 {
         let colour = match picture.size()[1] {
             1 => picture.f_expand([-1, 3, -1, -1], false)?,
             _ => picture.f_flip([1])?,
-        };
+        }
+        .f_contiguous()?;
         let mut x = colour
             .f_add_scalar(1.0)?
             .f_mul_scalar(127.5)?
