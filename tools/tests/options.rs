@@ -28,6 +28,8 @@ fn tiny() -> TrainConfig {
 /// Asserts that one step with `config` gives finite losses and moves both sides' weights.
 #[track_caller]
 fn trains(what: &str, config: TrainConfig) {
+    // Networks this small only wait for one another's threads.
+    tch::set_num_threads(1);
     let mut random = noise_generator(3, 0);
     let picture = |channels: i64, random: &mut _| {
         let (height, width) = (config.crop_image_height, config.crop_image_width);
