@@ -17,7 +17,7 @@
 //! ```
 //! Without a camera, in a style drawn from a seed:
 //! ```text
-//! gst-launch-1.0 videotestsrc num-buffers=90 ! video/x-raw,width=320,height=240 ! munitfilter style-seed=3 ! videoconvert ! pngenc snapshot=true ! filesink location=pattern.png
+//! gst-launch-1.0 videotestsrc num-buffers=30 ! video/x-raw,width=160,height=120 ! munitfilter style-seed=3 ! videoconvert ! x264enc ! mp4mux ! filesink location=pattern.mp4
 //! ```
 //!
 //! ## Models

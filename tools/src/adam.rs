@@ -77,7 +77,7 @@ impl FlatParameters {
         })
     }
 
-    /// All parameters, one after another: [total], float32.
+    /// All parameters, one after another: `[total]`, float32.
     pub fn vector(&self) -> &Tensor {
         &self.vector
     }
@@ -87,7 +87,7 @@ impl FlatParameters {
         &self.spans
     }
 
-    /// The gradients, one after another: [total].
+    /// The gradients, one after another: `[total]`.
     ///
     /// # Errors
     /// A parameter that the loss does not depend on.
@@ -143,9 +143,9 @@ pub struct Adam {
     options: AdamOptions,
     /// Updates so far.
     pub updates: i64,
-    /// Decayed mean of the gradients, [total].
+    /// Decayed mean of the gradients, `[total]`.
     pub mean: Tensor,
-    /// Decayed mean of their squares, [total].
+    /// Decayed mean of their squares, `[total]`.
     pub mean_square: Tensor,
 }
 

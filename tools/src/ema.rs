@@ -10,7 +10,7 @@ const COPIED_ITERATIONS: u64 = 1000;
 /// The averaged parameters.
 #[derive(Debug)]
 pub struct Ema {
-    /// The average, [total].
+    /// The average, `[total]`.
     pub vector: Tensor,
     decay: f64,
 }

@@ -27,7 +27,9 @@ pub struct Translator {
 pub struct TranslateOptions {
     /// Mix with the original: 0 is the input, 1 the translation.
     pub strength: f32,
-    /// Shorter side at which the network runs; `None`: the picture's own size.
+    /// Shorter side, in pixels, at which the network runs: the picture is brought to it (never
+    /// below what the network can compute, both sides rounded to what it can divide) and the
+    /// translation brought back. `None`, or the picture's own shorter side: no resizing.
     pub inference_size: Option<u32>,
 }
 
