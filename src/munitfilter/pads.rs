@@ -122,8 +122,9 @@ impl MunitFilter {
             Ok(()) => true,
             Err(error) => {
                 gst::debug!(CAT, obj = pad, "event refused: {error}");
-                if is_eos {
-                    self.post_flow_error(error);
+                // Whoever ended the stream downstream waits for its end all the same.
+                if is_eos && !self.post_flow_error(error) && error == gst::FlowError::Eos {
+                    return self.src_pad.push_event(gst::event::Eos::new());
                 }
                 false
             }
@@ -220,7 +221,7 @@ impl MunitFilter {
             gst::debug!(CAT, imp = self, "downstream: {error}");
             // Upstream hears of it with its next frame, if one is to come.
             let eos_was_received = self.exchange.stop_flow(error);
-            if eos_was_received && self.post_flow_error(error) {
+            if eos_was_received && (self.post_flow_error(error) || error == gst::FlowError::Eos) {
                 self.src_pad.push_event(gst::event::Eos::new());
             }
         }

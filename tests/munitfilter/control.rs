@@ -242,6 +242,37 @@ fn the_end_of_the_stream_waits_for_the_frames_in_flight() {
 }
 
 #[test]
+fn a_stream_that_downstream_ends_comes_to_its_end() {
+    // The picture encoder says after one frame that it wants no more.
+    for frames in [1, 30] {
+        let element = munitfilter();
+        let source = gst::ElementFactory::make("videotestsrc")
+            .property("num-buffers", frames)
+            .build()
+            .unwrap();
+        let encoder = gst::ElementFactory::make("pngenc")
+            .property("snapshot", true)
+            .build()
+            .unwrap();
+        let sink = gst::ElementFactory::make("fakesink").build().unwrap();
+        let pipeline = gst::Pipeline::new();
+        let elements = [&source, &element, &encoder, &sink];
+        pipeline.add_many(elements).unwrap();
+        gst::Element::link_many(elements).unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let bus = pipeline.bus().unwrap();
+        let end =
+            bus.timed_pop_filtered(PATIENCE, &[gst::MessageType::Eos, gst::MessageType::Error]);
+        pipeline.set_state(gst::State::Null).unwrap();
+        assert_eq!(
+            end.unwrap().type_(),
+            gst::MessageType::Eos,
+            "{frames} frames"
+        );
+    }
+}
+
+#[test]
 fn events_keep_their_place_among_the_frames() {
     let rgb = picture(SIDE, SIDE, 1);
     let line = line(&munitfilter());
