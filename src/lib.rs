@@ -10,7 +10,6 @@ pub use plugin::plugin_register_static;
     reason = "plugin_define! makes public items and documents none"
 )]
 mod plugin {
-    use gst::glib;
 
     fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         crate::munitfilter::register(plugin)

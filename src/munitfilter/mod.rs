@@ -51,7 +51,6 @@
 //! RGB and BGR in three bytes, in four with padding or alpha on either side, and in three planes;
 //! 16×16 to 8192×8192 pixels, progressive. Alpha, colorimetry and all metas are kept.
 
-use gst::glib;
 use gst::prelude::*;
 use std::sync::LazyLock;
 

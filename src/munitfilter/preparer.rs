@@ -4,7 +4,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use gst::glib;
 use gst::subclass::prelude::*;
 use munit::StyleCode;
 use munit::model_file::ModelMetadata;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, ValueEnum};
-use munit::{Direction, Domain};
+use munit::Domain;
 use munit_tools::export::{StyleRequest, from_run};
-use tch::Kind;
+use munit_tools::program::{self, Directions, StoredPrecision};
 
 /// Make the model file that munitfilter loads from a training run.
 ///
@@ -28,8 +28,8 @@ struct Arguments {
     /// Model file to write
     model: PathBuf,
     /// Number format of the weights in the file
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    precision: Precision,
+    #[arg(long, value_enum, default_value_t = StoredPrecision::Fp32)]
+    precision: StoredPrecision,
     /// Directions to keep; one alone makes a smaller file
     #[arg(long, value_enum, default_value_t = Directions::Both)]
     directions: Directions,
@@ -42,53 +42,17 @@ struct Arguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Precision {
-    Fp32,
-    Fp16,
-    Bf16,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Directions {
-    Both,
-    A2b,
-    B2a,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum StyleDomain {
     A,
     B,
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(answer) => {
-            // Help and version are answers too, and no failures.
-            let _ = answer.print();
-            return if answer.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    match export(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("munit-export: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("munit-export", |arguments| export(&arguments))
 }
 
 fn export(arguments: &Arguments) -> Result<()> {
-    let directions = match arguments.directions {
-        Directions::Both => &Direction::ALL[..],
-        Directions::A2b => &[Direction::A2b],
-        Directions::B2a => &[Direction::B2a],
-    };
+    let directions = arguments.directions.list();
     let domain = match (arguments.style_domain, arguments.directions) {
         (Some(StyleDomain::A), _) | (None, Directions::B2a) => Domain::A,
         (Some(StyleDomain::B), _) | (None, _) => Domain::B,
@@ -106,12 +70,7 @@ fn export(arguments: &Arguments) -> Result<()> {
         arguments.run.display()
     );
     let model = from_run(&arguments.run, domain, &arguments.style)?.restrict(directions)?;
-    let kind = match arguments.precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Fp16 => Kind::Half,
-        Precision::Bf16 => Kind::BFloat16,
-    };
-    model.write(&arguments.model, kind)?;
+    model.write(&arguments.model, arguments.precision.kind())?;
     println!("{}", arguments.model.display());
     Ok(())
 }

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
+use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, ValueEnum};
-use munit::Direction;
 use munit::config::{Activation, Padding};
 use munit_tools::import::{Unwritten, import};
 use munit_tools::info::family_name;
+use munit_tools::program::{self, Directions, StoredPrecision};
 use serde::de::DeserializeOwned;
-use tch::Kind;
 
 /// Turns a PyTorch checkpoint of MUNIT or UNIT generators (gen_*.pt) into a model file for
 /// munitfilter. Nothing in the checkpoint is executed.
@@ -38,8 +37,8 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = Directions::Both)]
     directions: Directions,
     /// Number format of the weights in the model file
-    #[arg(long, value_enum, default_value_t = Precision::Fp32)]
-    precision: Precision,
+    #[arg(long, value_enum, default_value_t = StoredPrecision::Fp32)]
+    precision: StoredPrecision,
     /// Activation of the hidden layers (gen.activ of the training configuration), which cannot
     /// be read off the weights; prelu is recognised [default: relu]
     #[arg(long, value_parser = one_of::<Activation>(&["relu", "lrelu", "prelu", "selu", "tanh", "none"]))]
@@ -73,20 +72,6 @@ struct Arguments {
     licence: String,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Directions {
-    Both,
-    A2b,
-    B2a,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Precision {
-    Fp32,
-    Fp16,
-    Bf16,
-}
-
 /// A choice by its name in the published configurations.
 fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
     names: &'static [&'static str],
@@ -95,16 +80,8 @@ fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("munit-import: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let result = run(Arguments::parse()).map(|summary| println!("{summary}"));
+    program::exit_code("munit-import", result)
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<String> {
@@ -118,16 +95,7 @@ fn run(arguments: Arguments) -> anyhow::Result<String> {
         data: arguments.data,
         licence: arguments.licence,
     };
-    let directions = match arguments.directions {
-        Directions::Both => &Direction::ALL[..],
-        Directions::A2b => &[Direction::A2b],
-        Directions::B2a => &[Direction::B2a],
-    };
-    let kind = match arguments.precision {
-        Precision::Fp32 => Kind::Float,
-        Precision::Fp16 => Kind::Half,
-        Precision::Bf16 => Kind::BFloat16,
-    };
+    let directions = arguments.directions.list();
     let model = import(&arguments.checkpoint, &unwritten)?.restrict(directions)?;
     if same_file(&arguments.checkpoint, &arguments.model) {
         bail!(
@@ -135,7 +103,7 @@ fn run(arguments: Arguments) -> anyhow::Result<String> {
             arguments.model.display()
         );
     }
-    model.write(&arguments.model, kind)?;
+    model.write(&arguments.model, arguments.precision.kind())?;
     let kept: Vec<&str> = directions.iter().map(|one| one.name()).collect();
     Ok(format!(
         "{}: {}, {}, {}; munit-info says more",

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use munit_tools::info::ModelInfo;
+use munit_tools::program;
 
 /// Checks a model file and says what it is: network, size, cost, training data, licence, styles.
 #[derive(Parser)]
@@ -26,13 +27,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("munit-info: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::exit_code("munit-info", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

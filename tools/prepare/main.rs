@@ -15,6 +15,7 @@ use munit_tools::prepare::background::is_on_white;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
+use munit_tools::program;
 
 #[derive(Parser)]
 #[command(
@@ -181,13 +182,7 @@ impl Set {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("munit-prepare: {problem:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::exit_code("munit-prepare", run(Arguments::parse().command))
 }
 
 fn run(command: Command) -> Result<()> {

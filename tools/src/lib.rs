@@ -10,6 +10,7 @@ pub mod import;
 pub mod info;
 pub mod losses;
 pub mod prepare;
+pub mod program;
 pub mod report;
 pub mod run;
 pub mod samples;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use munit::runtime::DeviceChoice;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
+use munit_tools::program;
 use munit_tools::run::{self, Outcome, RunFolder};
 
 /// Train a model that translates pictures between two domains.
@@ -99,25 +100,7 @@ struct Arguments {
 const RESIZE_MARGIN: f64 = 1.12;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(answer) => {
-            // Help and version are answers too, and no failures.
-            let _ = answer.print();
-            return if answer.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    match train(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("munit-train: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("munit-train", |arguments| train(&arguments))
 }
 
 fn train(arguments: &Arguments) -> Result<()> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Parser};
 use munit::Direction;
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions};
+use munit_tools::program;
 use munit_tools::translate::{Request, StyleChoice, translate};
 
 /// Translates still pictures with a MUNIT or UNIT model.
@@ -139,26 +140,8 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(answer) => {
-            // Help and version are answers too, and no failures.
-            let _ = answer.print();
-            return if answer.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    match translate(&arguments.request()) {
-        Ok(summary) => {
-            println!("{summary}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("munit-translate: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    program::run("munit-translate", |arguments: Arguments| {
+        println!("{}", translate(&arguments.request())?);
+        Ok(())
+    })
 }

@@ -1,0 +1,77 @@
+//! What the programs' entry points and flags have in common.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use munit::Direction;
+use tch::Kind;
+
+/// Parses the command line and runs a program named `name`: a failure, be it of the flags or of the
+/// work, is told on standard error and gives exit code 1.
+pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => {
+            // Help and version are answers too, and no failures.
+            let _ = answer.print();
+            return if answer.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    exit_code(name, work(arguments))
+}
+
+/// Exit code of `result`; a failure is told on standard error after the program's name.
+pub fn exit_code(name: &str, result: Result<(), impl Display>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Which directions a model file is to hold; flag `--directions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "doc comments would become part of the help")]
+pub enum Directions {
+    Both,
+    A2b,
+    B2a,
+}
+
+impl Directions {
+    /// The directions one by one.
+    pub fn list(self) -> &'static [Direction] {
+        match self {
+            Self::Both => &Direction::ALL,
+            Self::A2b => &[Direction::A2b],
+            Self::B2a => &[Direction::B2a],
+        }
+    }
+}
+
+/// Number format of the weights in a model file; flag `--precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "doc comments would become part of the help")]
+pub enum StoredPrecision {
+    Fp32,
+    Fp16,
+    Bf16,
+}
+
+impl StoredPrecision {
+    /// libtorch's name for it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 => Kind::Float,
+            Self::Fp16 => Kind::Half,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+}
