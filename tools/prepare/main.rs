@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
 use munit_tools::data::Skipped;
-use munit_tools::prepare::background::is_on_white;
+use munit_tools::prepare::background::is_plain;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
@@ -83,9 +83,9 @@ struct SplitArguments {
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
     #[arg(long)]
     keep_clips: bool,
-    /// Take only pictures of something on a white background
+    /// Take only pictures of one thing on a plain background
     #[arg(long)]
-    on_white: bool,
+    plain_background: bool,
     /// Scale the shorter side to this many pixels; without it files are copied as they are
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: Option<u32>,
@@ -133,9 +133,9 @@ struct Set {
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same half
     #[arg(long, requires = "half")]
     keep_clips: bool,
-    /// Take only pictures of something on a white background
+    /// Take only pictures of one thing on a plain background
     #[arg(long)]
-    on_white: bool,
+    plain_background: bool,
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
@@ -164,7 +164,7 @@ impl From<FormatName> for Format {
 
 impl Set {
     fn files(&self) -> Result<Vec<PictureFile>> {
-        let files = list(&self.input, &[&self.output], self.on_white)?;
+        let files = list(&self.input, &[&self.output], self.plain_background)?;
         let Some(half) = self.half else {
             return Ok(files);
         };
@@ -216,7 +216,7 @@ fn split(arguments: &SplitArguments) -> Result<()> {
             );
         }
     }
-    let files = list(&arguments.input, &outputs, arguments.on_white)?;
+    let files = list(&arguments.input, &outputs, arguments.plain_background)?;
     let parts = divided(
         &arguments.input,
         files,
@@ -235,14 +235,14 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     Ok(())
 }
 
-/// The pictures of a set, with `on_white` only those; what could not be looked at is listed.
-fn list(input: &Path, outputs: &[&Path], on_white: bool) -> Result<Vec<PictureFile>> {
+/// The pictures of a set, with `plain_background` only those; what could not be looked at is listed.
+fn list(input: &Path, outputs: &[&Path], plain_background: bool) -> Result<Vec<PictureFile>> {
     let (mut files, skipped) = folder::pictures(input, outputs)?;
     show_skipped(&skipped);
-    if on_white {
-        files = folder::select(files, is_on_white);
+    if plain_background {
+        files = folder::select(files, is_plain);
         if files.is_empty() {
-            bail!("{}: no picture there is on white", input.display());
+            bail!("{}: no picture there shows one thing on a plain background", input.display());
         }
     }
     Ok(files)

@@ -1,79 +1,123 @@
-//! Tells pictures of a thing on a white background from those with a scene around it.
+//! Tells pictures of one thing on a plain background from those with a scene around it.
 
-use image::{GenericImageView, Rgb, RgbImage};
+use image::RgbImage;
+use image::imageops::thumbnail;
 
-/// A pixel is white if its darkest channel is at least this.
-const WHITE: u8 = 225;
-/// Share of a picture that is white at the least, and of its corners.
-const SHARE: f32 = 0.55;
-const CORNER_SHARE: f32 = 0.85;
+/// Pictures are judged at this size, at which weave, tiles and noise are averaged away.
+const SIDE: u32 = 64;
+/// Width of the border that shows the background.
+const BORDER: u32 = 6;
+/// Farthest that a pixel of the background may be from its median colour: root mean square over the
+/// three 8-bit channels.
+const BACKGROUND_DISTANCE: f32 = 32.0;
+/// Share of the border that must be background.
+const BACKGROUND_SHARE: f32 = 0.8;
+/// Nearest to the background's colour that a pixel of the thing may be, measured alike.
+const THING_DISTANCE: f32 = 36.0;
+/// Share of the middle, half as wide and high as the picture, that the thing must fill.
+const THING_SHARE: f32 = 0.6;
 
-/// Whether `picture` shows something on white: most of it is white, and its four corners (a quarter
-/// of the shorter side) nearly all. A photograph in a white frame is not: too little of it is white.
-pub fn is_on_white(picture: &RgbImage) -> bool {
-    let (width, height) = picture.dimensions();
-    let side = width.min(height) / 4;
-    let corners = [
-        (0, 0),
-        (width - side, 0),
-        (0, height - side),
-        (width - side, height - side),
-    ];
-    let in_corners: f32 = corners
-        .iter()
-        .map(|&(x, y)| {
-            white_share(
-                picture
-                    .view(x, y, side, side)
-                    .pixels()
-                    .map(|(_, _, pixel)| pixel),
-            )
-        })
-        .sum();
-    white_share(picture.pixels().copied()) >= SHARE && in_corners / 4.0 >= CORNER_SHARE
+/// Whether `picture` shows one thing on a plain background, of whatever colour: nearly all of its
+/// border is of one colour, and most of its middle is not.
+pub fn is_plain(picture: &RgbImage) -> bool {
+    let picture = thumbnail(picture, SIDE, SIDE);
+    let inside = |margin: u32| {
+        move |x: u32, y: u32| {
+            (margin..SIDE - margin).contains(&x) && (margin..SIDE - margin).contains(&y)
+        }
+    };
+    let in_border = |x, y| !inside(BORDER)(x, y);
+    let in_middle = inside(SIDE / 4);
+
+    let background = median_colour(&picture, in_border);
+    let distance = |pixel: [u8; 3]| -> f32 {
+        let squares = pixel
+            .iter()
+            .zip(background)
+            .map(|(&channel, background)| (f32::from(channel) - f32::from(background)).powi(2));
+        (squares.sum::<f32>() / 3.0).sqrt()
+    };
+    share(&picture, in_border, |pixel| {
+        distance(pixel) < BACKGROUND_DISTANCE
+    }) >= BACKGROUND_SHARE
+        && share(&picture, in_middle, |pixel| {
+            distance(pixel) > THING_DISTANCE
+        }) >= THING_SHARE
 }
 
-fn white_share(pixels: impl Iterator<Item = Rgb<u8>>) -> f32 {
-    let (mut white, mut all) = (0u32, 0u32);
-    for pixel in pixels {
-        all += 1;
-        white += u32::from(pixel.0.iter().all(|&channel| channel >= WHITE));
+fn pixels(picture: &RgbImage, area: impl Fn(u32, u32) -> bool) -> impl Iterator<Item = [u8; 3]> {
+    picture
+        .enumerate_pixels()
+        .filter(move |&(x, y, _)| area(x, y))
+        .map(|(_, _, pixel)| pixel.0)
+}
+
+fn median_colour(picture: &RgbImage, area: impl Fn(u32, u32) -> bool) -> [u8; 3] {
+    let mut channels: [Vec<u8>; 3] = Default::default();
+    for pixel in pixels(picture, area) {
+        for (values, value) in channels.iter_mut().zip(pixel) {
+            values.push(value);
+        }
     }
-    white as f32 / all.max(1) as f32
+    channels.map(|mut values| {
+        let middle = values.len() / 2;
+        *values.select_nth_unstable(middle).1
+    })
+}
+
+fn share(
+    picture: &RgbImage,
+    area: impl Fn(u32, u32) -> bool,
+    holds: impl Fn([u8; 3]) -> bool,
+) -> f32 {
+    let (mut holding, mut all) = (0u32, 0u32);
+    for pixel in pixels(picture, area) {
+        all += 1;
+        holding += u32::from(holds(pixel));
+    }
+    holding as f32 / all as f32
 }
 
 #[cfg(test)]
 mod tests {
+    use image::Rgb;
+
     use super::*;
 
-    /// A dark rectangle on white that leaves `margin` of each side.
-    fn rectangle(margin: f32) -> RgbImage {
-        let (width, height) = (200, 100);
+    /// A rectangle that leaves `margin` of each side, on what `background` gives for a pixel.
+    fn rectangle(margin: f32, background: impl Fn(u32, u32) -> [u8; 3]) -> RgbImage {
+        let (width, height) = (200, 130);
         let inside = |position: u32, side: u32| {
             let position = position as f32 / side as f32;
             (margin..1.0 - margin).contains(&position)
         };
         RgbImage::from_fn(width, height, |x, y| {
             match inside(x, width) && inside(y, height) {
-                true => Rgb([40, 30, 60]),
-                false => Rgb([250, 252, 249]),
+                true => Rgb([40, 130, 60]),
+                false => Rgb(background(x, y)),
             }
         })
     }
 
     #[test]
-    fn a_thing_on_white_is_told_from_a_framed_scene() {
-        assert!(is_on_white(&rectangle(0.25)));
-        assert!(!is_on_white(&rectangle(0.1)));
-        assert!(!is_on_white(&RgbImage::from_pixel(
-            50,
-            50,
-            Rgb([200, 255, 255])
-        )));
+    fn a_thing_on_one_colour_is_told_from_a_scene() {
+        assert!(is_plain(&rectangle(0.2, |_, _| [250, 252, 249])));
+        assert!(is_plain(&rectangle(0.2, |_, _| [150, 20, 40])));
+        // Weave is finer than what is judged; halves of two colours are not.
+        let weave = |x: u32, y: u32| [(120 + 80 * ((x + y) % 2)) as u8; 3];
+        assert!(is_plain(&rectangle(0.2, weave)));
+        let wall_and_floor = |_, y: u32| [if y < 65 { 230 } else { 90 }; 3];
+        assert!(!is_plain(&rectangle(0.2, wall_and_floor)));
+    }
+
+    #[test]
+    fn something_must_stand_out_in_the_middle() {
+        assert!(!is_plain(&rectangle(0.2, |_, _| [45, 125, 65])));
+        assert!(!is_plain(&rectangle(0.45, |_, _| [250, 252, 249])));
     }
 
     #[test]
     fn the_smallest_picture_is_no_trouble() {
-        assert!(!is_on_white(&RgbImage::new(1, 1)));
+        assert!(!is_plain(&RgbImage::new(1, 1)));
     }
 }
