@@ -242,7 +242,10 @@ fn list(input: &Path, outputs: &[&Path], plain_background: bool) -> Result<Vec<P
     if plain_background {
         files = folder::select(files, is_plain);
         if files.is_empty() {
-            bail!("{}: no picture there shows one thing on a plain background", input.display());
+            bail!(
+                "{}: no picture there shows one thing on a plain background",
+                input.display()
+            );
         }
     }
     Ok(files)
