@@ -80,11 +80,13 @@ fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
 }
 
 fn main() -> ExitCode {
-    let result = run(Arguments::parse()).map(|summary| println!("{summary}"));
-    program::exit_code("munit-import", result)
+    program::run("munit-import", |arguments| {
+        println!("{}", convert(arguments)?);
+        Ok(())
+    })
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<String> {
+fn convert(arguments: Arguments) -> anyhow::Result<String> {
     let unwritten = Unwritten {
         activation: arguments.activ,
         padding: arguments.pad_type,

@@ -27,10 +27,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    program::exit_code("munit-info", run(&Arguments::parse()))
+    program::run("munit-info", |arguments| show(&arguments))
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let info = ModelInfo::of(&arguments.model)?;
     let text = if arguments.json {
         serde_json::to_string_pretty(&info)? + "\n"

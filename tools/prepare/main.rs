@@ -182,10 +182,12 @@ impl Set {
 }
 
 fn main() -> ExitCode {
-    program::exit_code("munit-prepare", run(Arguments::parse().command))
+    program::run("munit-prepare", |arguments: Arguments| {
+        prepare(arguments.command)
+    })
 }
 
-fn run(command: Command) -> Result<()> {
+fn prepare(command: Command) -> Result<()> {
     match command {
         Command::Edges { set, detail } => {
             let options = EdgeOptions {

@@ -1,6 +1,5 @@
 //! What the programs' entry points and flags have in common.
 
-use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -22,12 +21,7 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
             };
         }
     };
-    exit_code(name, work(arguments))
-}
-
-/// Exit code of `result`; a failure is told on standard error after the program's name.
-pub fn exit_code(name: &str, result: Result<(), impl Display>) -> ExitCode {
-    match result {
+    match work(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {error:#}");
