@@ -9,6 +9,7 @@ pub mod model_file;
 pub mod networks;
 pub mod runtime;
 pub mod style_code;
+pub mod style_file;
 
 pub use config::{Architecture, Direction, Domain, Family};
 pub use error::{Error, Result};

@@ -134,6 +134,29 @@ fn a_new_style_changes_the_translation_and_the_old_one_comes_back() {
     assert_eq!(difference(&one, &again), 0.0);
 }
 
+#[test]
+fn translators_on_shared_weights_do_not_disturb_each_other() {
+    let model = random_model(&small(Family::Munit), 4);
+    let mut first = translator(&model, Direction::A2b, Precision::Fp32);
+    let [style, other_style] = [1, 2].map(|seed| StyleCode::sample(seed, 4));
+    let expected = first.translate_tensor(&picture(3, 32, 32), &style).unwrap();
+    let mut second = first.share();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let picture = picture(3, 40, 24);
+            let first = second.translate_tensor(&picture, &other_style).unwrap();
+            for _ in 0..20 {
+                let again = second.translate_tensor(&picture, &other_style).unwrap();
+                assert_eq!(difference(&first, &again), 0.0);
+            }
+        });
+        for _ in 0..20 {
+            let translated = first.translate_tensor(&picture(3, 32, 32), &style).unwrap();
+            assert_eq!(difference(&translated, &expected), 0.0);
+        }
+    });
+}
+
 /// A picture's bytes in any format, rows padded to `stride` with a value that must not change.
 struct Bytes {
     format: PictureFormat,

@@ -3,26 +3,24 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use munit::model_file::{Model, ModelMetadata};
+use munit::model_file::ModelMetadata;
 use munit::runtime::{DeviceChoice, TranslateOptions, Translator};
-use munit::{Direction, StyleCode};
+use munit::{Direction, StyleCode, style_file};
 
+use super::governor::SizeLimits;
+use super::loaded_model::LoadedModel;
 use super::model_search::find_model;
 use super::problem::Problem;
 use super::settings::{EngineSettings, FrameSettings};
-use super::style_choice::StyleTarget;
 
 /// Ready to translate.
 pub(super) struct Engine {
+    pub model: Arc<LoadedModel>,
     pub translator: Translator,
-    pub metadata: Arc<ModelMetadata>,
-    pub direction: Direction,
-    pub path: PathBuf,
 }
 
 impl Engine {
-    /// Reads the model that `settings` mean and puts it on its device. Takes from tens of
-    /// milliseconds to seconds.
+    /// Brings the model that `settings` mean to its device.
     pub fn load(settings: &EngineSettings, model_folders: &[PathBuf]) -> Result<Self, Problem> {
         let device: DeviceChoice = settings
             .device
@@ -30,63 +28,87 @@ impl Engine {
             .map_err(|error: munit::Error| Problem::setting(format!("device: {error}")))?;
         let path = find_model(settings.model.as_deref(), model_folders)?;
         let direction = Direction::from(settings.direction);
-        let engine = Model::read(&path).and_then(|model| {
-            let translator = Translator::new(&model, direction, device, settings.precision.into())?;
-            Ok((translator, Arc::new(model.metadata)))
-        });
-        match engine {
-            Ok((translator, metadata)) => Ok(Self {
-                translator,
-                metadata,
-                direction,
-                path,
-            }),
-            Err(error) => Err(Problem::with_model(&path, &error)),
-        }
+        let model = LoadedModel::load(&path, direction, device, settings.precision.into())?;
+        Ok(Self {
+            translator: model.translator(),
+            model,
+        })
     }
 
-    /// What the translator has to know about the next frame.
+    /// Sizes between which the network may run on frames of this size.
     ///
-    /// The network runs at the frame's own size at most, so that no value of `inference-size` can
-    /// take all memory, and at its own smallest size at least, so that every frame is translated.
-    pub fn options(
+    /// It runs at the frame's own size at most, so that no value of a property can take all memory,
+    /// and at its own smallest size at least, so that every frame is translated.
+    pub fn size_limits(
         &self,
         (width, height): (usize, usize),
         settings: &FrameSettings,
-    ) -> TranslateOptions {
-        let smallest = self.metadata.architecture.smallest_side() as u32;
+    ) -> SizeLimits {
+        let least = self.model.metadata.architecture.smallest_side() as u32;
         let own = u32::try_from(width.min(height)).unwrap_or(u32::MAX);
         let wanted = match settings.inference_size {
-            0 => own,
-            size => size.min(own),
+            0 => settings.max_inference_size,
+            size => size,
         };
-        let size = wanted.max(smallest);
+        let largest = wanted.min(own).max(least);
+        SizeLimits {
+            smallest: settings.min_inference_size.clamp(least, largest),
+            largest,
+        }
+    }
+
+    /// What the translator has to know to run at `size` on frames of this size.
+    pub fn options(
+        (width, height): (usize, usize),
+        size: u32,
+        settings: &FrameSettings,
+    ) -> TranslateOptions {
+        let own = width.min(height);
         TranslateOptions {
             strength: settings.strength as f32,
-            inference_size: (size != own).then_some(size),
+            inference_size: (size as usize != own).then_some(size),
         }
     }
 
     /// Translates a frame of this width and height, so that the first one is not late.
     pub fn warm_up(
         &mut self,
-        (width, height): (usize, usize),
+        frame: (usize, usize),
+        size: u32,
         settings: &FrameSettings,
     ) -> Result<(), Problem> {
-        let options = self.options((width, height), settings);
+        let (width, height) = frame;
         self.translator
-            .warm_up(width, height, &options)
-            .map_err(|error| Problem::with_model(&self.path, &error))
+            .warm_up(width, height, &Self::options(frame, size, settings))
+            .map_err(|error| Problem::with_model(&self.model.path, &error))
     }
+}
 
-    /// The code of a wanted style.
-    pub fn style_code(&mut self, target: &StyleTarget) -> Result<StyleCode, Problem> {
-        match target {
-            StyleTarget::Code(code) => Ok(code.clone()),
-            StyleTarget::Example(picture) => picture
-                .view()
-                .and_then(|view| self.translator.encode_style(&view))
-                .map_err(|error| picture.not_encoded(&error)),
+/// What is known of a model, with the styles that a person has saved beside it, which go before
+/// the model's own of the same name.
+pub(super) fn metadata_with_own_styles(
+    model: &LoadedModel,
+) -> (Arc<ModelMetadata>, Option<Problem>) {
+    let mut metadata = model.metadata.clone();
+    let style_dim = metadata.architecture.style_dim() as usize;
+    let read = style_file::read(&style_file::path_for(&model.path), style_dim);
+    let problem = match read {
+        Ok(styles) => {
+            metadata.styles.extend(styles);
+            None
         }
-    }
+        Err(error) => Some(Problem::setting(error.to_string())),
+    };
+    (Arc::new(metadata), problem)
+}
+
+/// The style of a model when nothing is said: the mean style of the target domain, or zeros, the
+/// prior's mean.
+pub(super) fn default_code(metadata: &ModelMetadata, direction: Direction) -> StyleCode {
+    let style_dim = metadata.architecture.style_dim() as usize;
+    metadata
+        .mean_styles
+        .get(&direction.target())
+        .and_then(|mean| StyleCode::new(mean.clone(), style_dim).ok())
+        .unwrap_or_else(|| StyleCode::zeros(style_dim))
 }

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use munit::StyleCode;
 
-use super::CAT;
-use super::engine::Engine;
+use super::engine::{Engine, metadata_with_own_styles};
 use super::live::{Exchange, LatencyEstimator, Worker};
 use super::model_search::model_folders;
 use super::pads::Stream;
-use super::picture;
-use super::preparer::{Preparer, PreparerThread};
+use super::preparer::{Preparer, PreparerThread, make_style};
 use super::problem::Problem;
+use super::report::{InUse, SIZE_MESSAGE_NAME, stats_structure};
 use super::settings::{EngineSettings, FrameSettings, PROPERTIES, Part, Settings, StyleSettings};
-use super::style_choice;
+use super::stats::Statistics;
+use super::style_input::StyleInput;
+use super::{CAT, picture, style_actions};
 
 /// The threads between READY→PAUSED and PAUSED→READY.
 struct Threads {
@@ -33,8 +35,17 @@ pub struct MunitFilter {
     pub(super) stream: Mutex<Stream>,
     latency: Mutex<LatencyEstimator>,
     pub(super) exchange: Arc<Exchange>,
+    pub(super) style_input: StyleInput,
+    pub(super) statistics: Mutex<Statistics>,
+    /// What translates the frames; none while stopped.
+    in_use: Mutex<Option<InUse>>,
+    /// The style of the last frame.
+    shown_style: Mutex<Option<StyleCode>>,
     threads: Mutex<Option<Threads>>,
 }
+
+/// The pad for a second video, whose style is followed.
+const STYLE_PAD: &str = "style_sink";
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,6 +62,82 @@ impl MunitFilter {
 
     pub(super) fn frame_settings(&self) -> FrameSettings {
         lock(&self.settings).frame
+    }
+
+    /// The shorter side at which the network runs now; as large as can be before the first frame.
+    pub(super) fn inference_size(&self) -> u32 {
+        let in_use = lock(&self.in_use);
+        match in_use.as_ref().map_or(0, |in_use| in_use.inference_size) {
+            0 => u32::MAX,
+            size => size,
+        }
+    }
+
+    /// Time from one frame to the next, if it is known and constant.
+    pub(super) fn frame_interval(&self) -> Option<Duration> {
+        lock(&self.stream).frame_interval()
+    }
+
+    /// The model of an engine on the CPU, if the device was left to us and is another one.
+    pub(super) fn engine_on_cpu(&self, engine: &Engine) -> Option<Engine> {
+        let (settings, _) = self.wanted();
+        if settings.device != "auto" || engine.translator.device() == tch::Device::Cpu {
+            return None;
+        }
+        let settings = EngineSettings {
+            device: "cpu".to_owned(),
+            model: Some(engine.model.path.to_string_lossy().into_owned()),
+            ..settings
+        };
+        Engine::load(&settings, &[]).ok()
+    }
+
+    /// Posts the statistics.
+    pub(super) fn post_stats(&self) {
+        self.post_element_message(self.stats());
+    }
+
+    /// Tells that the inference size has changed.
+    pub(super) fn post_size(&self, size: u32, before: u32) {
+        let structure = gst::Structure::builder(SIZE_MESSAGE_NAME)
+            .field("inference-size", size)
+            .field("previous", before)
+            .build();
+        self.post_element_message(structure);
+    }
+
+    fn post_element_message(&self, structure: gst::Structure) {
+        let element = self.obj();
+        let message = gst::message::Element::builder(structure).src(&*element);
+        let _ = element.post_message(message.build());
+    }
+
+    /// Tells what translates the frames from now on.
+    pub(super) fn set_in_use(&self, in_use: InUse) {
+        *lock(&self.in_use) = Some(in_use);
+    }
+
+    /// Tells the style of the last frame.
+    pub(super) fn set_shown_style(&self, style: &StyleCode) {
+        *lock(&self.shown_style) = Some(style.clone());
+    }
+
+    /// The style of the last frame.
+    pub(super) fn shown_style(&self) -> Option<StyleCode> {
+        lock(&self.shown_style).clone()
+    }
+
+    /// The preparer, while there is a model.
+    pub(super) fn preparer(&self) -> Option<Arc<Preparer>> {
+        lock(&self.threads)
+            .as_ref()
+            .map(|threads| threads.preparer.clone())
+    }
+
+    /// The value of the property `stats`.
+    pub(super) fn stats(&self) -> gst::Structure {
+        let in_use = lock(&self.in_use).clone();
+        stats_structure(&mut lock(&self.statistics), in_use.as_ref())
     }
 
     /// Width and height of the frames, once known.
@@ -81,22 +168,28 @@ impl MunitFilter {
         );
     }
 
-    /// Goes back to the engine settings in use if `rejected` have not been replaced meanwhile.
+    /// Goes back to the engine settings in use where the wanted ones are still the rejected ones.
     pub(super) fn restore_engine(&self, rejected: &EngineSettings, in_use: &EngineSettings) {
         self.change_settings(|settings| {
-            if settings.engine == *rejected {
-                settings.engine = in_use.clone();
-            }
+            let engine = &mut settings.engine;
+            restore(&mut engine.model, &rejected.model, &in_use.model);
+            restore(
+                &mut engine.direction,
+                &rejected.direction,
+                &in_use.direction,
+            );
+            restore(&mut engine.device, &rejected.device, &in_use.device);
+            restore(
+                &mut engine.precision,
+                &rejected.precision,
+                &in_use.precision,
+            );
         });
     }
 
-    /// As [`Self::restore_engine`], for the style.
+    /// Goes back to the style settings in use if `rejected` have not been replaced meanwhile.
     pub(super) fn restore_style(&self, rejected: &StyleSettings, in_use: &StyleSettings) {
-        self.change_settings(|settings| {
-            if settings.style == *rejected {
-                settings.style = in_use.clone();
-            }
-        });
+        self.change_settings(|settings| restore(&mut settings.style, rejected, in_use));
     }
 
     /// Changes settings and notifies of the properties that this has changed.
@@ -146,32 +239,51 @@ impl MunitFilter {
         }
     }
 
+    /// Goes on with the next style of a tour.
+    pub(super) fn skip_tour(&self) {
+        self.change_settings(|settings| settings.style.skipped += 1);
+        if let Some(preparer) = self.preparer() {
+            preparer.change_style_at_once(self);
+        }
+    }
+
     // States.
 
     /// Loads the model and starts the threads.
     fn start(&self) -> Result<(), Problem> {
+        munit::runtime::tame_spinning();
         let (engine_settings, style_settings) = self.wanted();
-        let mut engine = Engine::load(&engine_settings, &self.model_folders())?;
-        let style = style_choice::resolve(&style_settings, &engine.metadata, engine.direction)
-            .and_then(|target| engine.style_code(&target))?;
+        let engine = Engine::load(&engine_settings, &self.model_folders())?;
+        let (metadata, problem) = metadata_with_own_styles(&engine.model);
+        if let Some(problem) = problem {
+            self.warn(&problem);
+        }
+        let style = make_style(&style_settings, &engine.model, &metadata)?;
         gst::info!(
             CAT,
             imp = self,
             "{} on {:?} in {:?}",
-            engine.path.display(),
+            engine.model.path.display(),
             engine.translator.device(),
             engine.translator.precision()
         );
         *lock(&self.stream) = Stream::default();
         *lock(&self.latency) = LatencyEstimator::default();
+        *lock(&self.statistics) = Statistics::default();
+        *lock(&self.shown_style) = None;
+        self.style_input.set_main_ended(false);
 
         let no_thread = |error: std::io::Error| Problem {
             code: gst::ResourceError::Failed,
             text: format!("cannot start a thread: {error}"),
         };
         let element = self.obj().downgrade();
-        let metadata = engine.metadata.clone();
-        let preparer = Arc::new(Preparer::new(engine_settings, style_settings, metadata));
+        let preparer = Arc::new(Preparer::new(
+            engine_settings,
+            style_settings,
+            engine.model.clone(),
+            metadata,
+        ));
         let preparer_thread = preparer.spawn(element.clone()).map_err(no_thread)?;
         self.exchange.start();
         let worker = Worker::new(
@@ -198,6 +310,7 @@ impl MunitFilter {
     /// Ends the threads and forgets the stream.
     fn stop(&self) {
         self.exchange.stop();
+        self.style_input.set_main_ended(true);
         let threads = lock(&self.threads).take();
         if let Some(threads) = threads {
             threads.preparer_thread.finish();
@@ -205,6 +318,14 @@ impl MunitFilter {
                 gst::error!(CAT, imp = self, "the worker has panicked");
             }
         }
+        *lock(&self.in_use) = None;
+    }
+}
+
+/// Takes `in_use` for a value that is still the rejected one.
+fn restore<T: Clone + PartialEq>(value: &mut T, rejected: &T, in_use: &T) {
+    if value == rejected {
+        value.clone_from(in_use);
     }
 }
 
@@ -213,6 +334,7 @@ impl ObjectSubclass for MunitFilter {
     const NAME: &'static str = "GstMunitFilter";
     type Type = super::MunitFilter;
     type ParentType = gst::Element;
+    type Interfaces = (gst::Preset,);
 
     fn with_class(class: &Self::Class) -> Self {
         let template = |name| {
@@ -252,12 +374,8 @@ impl ObjectSubclass for MunitFilter {
                     |filter| filter.src_activate_mode(pad, mode, active),
                 )
             })
-            .event_function(|pad, parent, event| {
-                Self::catch_panic_pad_function(
-                    parent,
-                    || false,
-                    |filter| filter.src_event(pad, event),
-                )
+            .event_function(|_, parent, event| {
+                Self::catch_panic_pad_function(parent, || false, |filter| filter.src_event(event))
             })
             .query_function(|pad, parent, query| {
                 Self::catch_panic_pad_function(
@@ -275,6 +393,10 @@ impl ObjectSubclass for MunitFilter {
             stream: Mutex::default(),
             latency: Mutex::default(),
             exchange: Arc::default(),
+            style_input: StyleInput::default(),
+            statistics: Mutex::default(),
+            in_use: Mutex::default(),
+            shown_style: Mutex::default(),
             threads: Mutex::default(),
         }
     }
@@ -296,10 +418,7 @@ impl ObjectImpl for MunitFilter {
                 }
             }
             Some(Part::Style) => {
-                let preparer = lock(&self.threads)
-                    .as_ref()
-                    .map(|threads| threads.preparer.clone());
-                if let Some(preparer) = preparer
+                if let Some(preparer) = self.preparer()
                     && !preparer.change_style_at_once(self)
                     && let Some(threads) = &*lock(&self.threads)
                 {
@@ -312,7 +431,14 @@ impl ObjectImpl for MunitFilter {
     }
 
     fn property(&self, _id: usize, property: &glib::ParamSpec) -> glib::Value {
-        lock(&self.settings).get(property.name())
+        match property.name() {
+            "stats" => self.stats().to_value(),
+            name => lock(&self.settings).get(name),
+        }
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        style_actions::signals()
     }
 
     fn constructed(&self) {
@@ -327,6 +453,8 @@ impl ObjectImpl for MunitFilter {
 }
 
 impl GstObjectImpl for MunitFilter {}
+
+impl PresetImpl for MunitFilter {}
 
 impl ElementImpl for MunitFilter {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
@@ -344,18 +472,77 @@ impl ElementImpl for MunitFilter {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            use gst::{PadDirection, PadPresence};
+
             let caps = picture::template_caps();
             [
-                ("sink", gst::PadDirection::Sink),
-                ("src", gst::PadDirection::Src),
+                ("sink", PadDirection::Sink, PadPresence::Always),
+                ("src", PadDirection::Src, PadPresence::Always),
+                (STYLE_PAD, PadDirection::Sink, PadPresence::Request),
             ]
             .into_iter()
-            .filter_map(|(name, direction)| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).ok()
+            .filter_map(|(name, direction, presence)| {
+                gst::PadTemplate::new(name, direction, presence, &caps).ok()
             })
             .collect()
         });
         &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let element = self.obj();
+        if element.static_pad(STYLE_PAD).is_some() {
+            gst::warning!(CAT, imp = self, "there is only one pad {STYLE_PAD}");
+            return None;
+        }
+        let pad = gst::Pad::builder_from_template(template)
+            .name(STYLE_PAD)
+            .activatemode_function(|_, parent, mode, active| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::loggable_error!(CAT, "panicked")),
+                    |filter| filter.style_activate_mode(mode, active),
+                )
+            })
+            .chain_function(|_, parent, buffer| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |filter| filter.style_chain(buffer),
+                )
+            })
+            .event_function(|pad, parent, event| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |filter| filter.style_event(pad, &event),
+                )
+            })
+            .query_function(|pad, parent, query| {
+                Self::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |filter| filter.style_query(pad, query),
+                )
+            })
+            .build();
+        if element.current_state() >= gst::State::Paused && pad.set_active(true).is_err() {
+            return None;
+        }
+        element.add_pad(&pad).ok()?;
+        Some(pad)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let _ = pad.set_active(false);
+        if let Err(error) = self.obj().remove_pad(pad) {
+            gst::warning!(CAT, imp = self, "{error}");
+        }
     }
 
     fn change_state(

@@ -55,16 +55,25 @@ use gst::prelude::*;
 use std::sync::LazyLock;
 
 mod engine;
+mod fade;
+mod governor;
 mod imp;
 mod live;
+mod loaded_model;
 mod model_search;
 mod pads;
 mod picture;
 mod preparer;
 mod problem;
+mod report;
 mod settings;
+mod static_input;
+mod stats;
+mod style_actions;
 mod style_choice;
 mod style_director;
+mod style_input;
+mod style_path;
 
 /// What `GST_DEBUG=munitfilter:LEVEL` shows.
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -77,7 +86,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 
 glib::wrapper! {
     /// The element `munitfilter`.
-    pub struct MunitFilter(ObjectSubclass<imp::MunitFilter>) @extends gst::Element, gst::Object;
+    pub struct MunitFilter(ObjectSubclass<imp::MunitFilter>) @extends gst::Element, gst::Object, @implements gst::Preset;
 }
 
 /// From which of a model's two domains to which frames are translated.
@@ -146,12 +155,49 @@ pub enum StyleMode {
         nick = "fixed"
     )]
     Fixed,
-    /// Drawn from the property `style-seed`.
-    #[enum_value(name = "Random: drawn from style-seed", nick = "random")]
+    /// Drawn from the property `style-seed`, anew every `style-interval`.
+    #[enum_value(
+        name = "Random: drawn from style-seed, anew every style-interval",
+        nick = "random"
+    )]
     Random,
+    /// A smooth random walk through the styles.
+    #[enum_value(
+        name = "Drift: a smooth random walk from style-seed through all styles",
+        nick = "drift"
+    )]
+    Drift,
+    /// Through the model's named styles, each for `style-interval`.
+    #[enum_value(
+        name = "Tour: through the named styles, each for style-interval",
+        nick = "tour"
+    )]
+    Tour,
     /// Taken from the picture `style-image`.
     #[enum_value(name = "Example: taken from the picture style-image", nick = "example")]
     Example,
+    /// Taken from the video that arrives on the pad `style_sink`.
+    #[enum_value(
+        name = "Follow: taken from the video on the pad style_sink",
+        nick = "follow"
+    )]
+    Follow,
+}
+
+/// Whether the size at which the network runs may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstMunitFilterQuality")]
+pub enum Quality {
+    /// A live stream keeps its frame rate; others run at the full size.
+    #[default]
+    #[enum_value(
+        name = "Auto: in a live pipeline the largest size that keeps the frame rate",
+        nick = "auto"
+    )]
+    Auto,
+    /// Always the full size.
+    #[enum_value(name = "Fixed: always inference-size", nick = "fixed")]
+    Fixed,
 }
 
 pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
@@ -159,9 +205,11 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         Direction::static_type(),
         Precision::static_type(),
         StyleMode::static_type(),
+        Quality::static_type(),
     ] {
         api.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
+    report::register_meta();
     gst::Element::register(
         Some(plugin),
         "munitfilter",

@@ -9,6 +9,7 @@ use gst_video::VideoInfo;
 use super::CAT;
 use super::imp::{MunitFilter, lock};
 use super::live::{self, Frame, LARGEST_BACKLOG};
+use super::stats::{Drop, Stage};
 
 /// What upstream has said about the stream.
 #[derive(Default)]
@@ -40,8 +41,9 @@ impl Stream {
     }
 }
 
-/// QOS messages give the quality in parts of this; every translated frame has all of it.
-const FULL_QUALITY: i32 = 1_000_000;
+/// QOS messages give the quality in parts of this: the inference size's share of the frame's own
+/// size.
+const FULL_QUALITY: f64 = 1_000_000.0;
 
 /// The sink pad.
 impl MunitFilter {
@@ -56,6 +58,9 @@ impl MunitFilter {
             }
             stream.segment.clone()
         };
+        let running_time = buffer.pts().and_then(|time| segment.to_running_time(time));
+        self.style_input.advance(running_time);
+        lock(&self.statistics).count_in(Instant::now());
         let replaced = self.exchange.offer_frame(Frame {
             buffer,
             segment,
@@ -63,6 +68,7 @@ impl MunitFilter {
             after_drop: false,
         })?;
         if let Some(frame) = replaced {
+            lock(&self.statistics).count_drop(Drop::Replaced);
             self.report_drop(&frame);
         }
         Ok(gst::FlowSuccess::Ok)
@@ -76,6 +82,11 @@ impl MunitFilter {
         // How many frames come for each one that the network manages.
         let proportion =
             (counts.processed + counts.dropped) as f64 / counts.processed.max(1) as f64;
+        let own = self
+            .frame_size()
+            .map_or(1, |(width, height)| width.min(height));
+        let share = f64::from(self.inference_size()) / own.max(1) as f64;
+        let quality = (FULL_QUALITY * share.min(1.0)) as i32;
         gst::debug!(CAT, imp = self, "{pts:?} gives way to a newer frame");
         let message = gst::message::Qos::builder(true)
             .src(&*element)
@@ -83,7 +94,7 @@ impl MunitFilter {
             .stream_time(pts.and_then(|time| frame.segment.to_stream_time(time)))
             .timestamp(pts)
             .duration(frame.buffer.duration())
-            .values(waited, proportion, FULL_QUALITY)
+            .values(waited, proportion, quality)
             .stats(
                 gst::format::Buffers::from_u64(counts.processed),
                 gst::format::Buffers::from_u64(counts.dropped),
@@ -118,6 +129,13 @@ impl MunitFilter {
             return gst::Pad::event_default(pad, Some(&*self.obj()), event);
         }
         let is_eos = event.type_() == gst::EventType::Eos;
+        match event.type_() {
+            gst::EventType::Eos => self.style_input.set_main_ended(true),
+            gst::EventType::StreamStart | gst::EventType::Segment => {
+                self.style_input.set_main_ended(false);
+            }
+            _ => {}
+        }
         match self.exchange.offer_event(event) {
             Ok(()) => true,
             Err(error) => {
@@ -195,8 +213,19 @@ impl MunitFilter {
     fn start_output(&self) -> bool {
         let element = self.obj().downgrade();
         let started = self.src_pad.start_task(move || {
-            if let Some(element) = element.upgrade() {
-                element.imp().push_output();
+            let Some(element) = element.upgrade() else {
+                return;
+            };
+            let filter = element.imp();
+            let unharmed = filter.catch_panic(
+                || false,
+                |filter| {
+                    filter.push_output();
+                    true
+                },
+            );
+            if !unharmed {
+                filter.exchange.stop_flow(gst::FlowError::Error);
             }
         });
         if let Err(error) = &started {
@@ -217,7 +246,16 @@ impl MunitFilter {
             self.pause_output();
             return;
         };
-        if let Err(error) = live::push(&self.exchange, &self.src_pad, output) {
+        let is_frame = matches!(output, live::Output::Frame(_));
+        let begin = Instant::now();
+        let pushed = live::push(&self.exchange, &self.src_pad, output);
+        if is_frame && pushed.is_ok() {
+            let mut statistics = lock(&self.statistics);
+            let now = Instant::now();
+            statistics.count_out(now);
+            statistics.time(now, Stage::Push, now - begin);
+        }
+        if let Err(error) = pushed {
             gst::debug!(CAT, imp = self, "downstream: {error}");
             // Upstream hears of it with its next frame, if one is to come.
             let eos_was_received = self.exchange.stop_flow(error);
@@ -241,7 +279,7 @@ impl MunitFilter {
         is_bad
     }
 
-    pub(super) fn src_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+    pub(super) fn src_event(&self, event: gst::Event) -> bool {
         match event.view() {
             gst::EventView::Latency(latency) => {
                 let stream = lock(&self.stream);
@@ -256,7 +294,8 @@ impl MunitFilter {
             }
             _ => {}
         }
-        gst::Pad::event_default(pad, Some(&*self.obj()), event)
+        // Seeks, navigation and all else are for the main video.
+        self.sink_pad.push_event(event)
     }
 
     pub(super) fn src_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {

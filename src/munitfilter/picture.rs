@@ -47,14 +47,60 @@ fn picture_format(format: VideoFormat) -> munit::Result<PictureFormat> {
 /// Bytes from the first to the last pixel of a plane whose rows are `stride` bytes apart.
 ///
 /// The last row ends with its last pixel: in a cropped view nothing has to follow it.
-fn plane_length(info: &VideoInfo, plane: usize, stride: usize) -> usize {
-    let pixel_bytes = if info.n_planes() == 1 {
+fn plane_length(info: &VideoInfo, stride: usize) -> usize {
+    (info.height() as usize - 1) * stride + info.width() as usize * pixel_bytes(info)
+}
+
+/// Bytes from a pixel to the next in each plane.
+fn pixel_bytes(info: &VideoInfo) -> usize {
+    if info.n_planes() == 1 {
         info.comp_pstride(0) as usize
     } else {
         1
-    };
-    debug_assert!(plane < info.n_planes() as usize);
-    (info.height() as usize - 1) * stride + info.width() as usize * pixel_bytes
+    }
+}
+
+/// Calls `change` with each row of `frame`, without its padding, and the same row of `other`, a
+/// frame of the same caps.
+pub(super) fn for_each_row(
+    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
+    other: &VideoFrameRef<&gst::BufferRef>,
+    mut change: impl FnMut(&mut [u8], &[u8]),
+) {
+    let length = frame.width() as usize * pixel_bytes(frame.info());
+    let height = frame.height() as usize;
+    for plane in 0..frame.n_planes() {
+        let stride = frame.plane_stride()[plane as usize];
+        let other_stride = other.plane_stride()[plane as usize];
+        let (Ok(stride), Ok(other_stride)) =
+            (usize::try_from(stride), usize::try_from(other_stride))
+        else {
+            continue;
+        };
+        let (Ok(target), Ok(source)) = (frame.plane_data_mut(plane), other.plane_data(plane))
+        else {
+            continue;
+        };
+        let rows = target.chunks_mut(stride).zip(source.chunks(other_stride));
+        for (row, other) in rows.take(height) {
+            if let (Some(row), Some(other)) = (row.get_mut(..length), other.get(..length)) {
+                change(row, other);
+            }
+        }
+    }
+}
+
+/// Shows `original` in the columns of `frame` on the left of `position`, a share of its width.
+pub(super) fn split(
+    frame: &mut VideoFrameRef<&mut gst::BufferRef>,
+    original: &VideoFrameRef<&gst::BufferRef>,
+    position: f64,
+) {
+    let columns = (f64::from(frame.width()) * position.clamp(0.0, 1.0)).round() as usize;
+    let bytes = columns * pixel_bytes(frame.info());
+    for_each_row(frame, original, |row, original| {
+        row[..bytes].copy_from_slice(&original[..bytes]);
+    });
 }
 
 /// Where each plane of a mapped frame begins, its length and its stride; checked against the
@@ -71,14 +117,13 @@ fn planes(frame: &impl VideoFrameExt) -> munit::Result<Vec<(*mut u8, usize, usiz
     (0..info.n_planes() as usize)
         .map(|plane| {
             let stride = usize::try_from(info.stride()[plane]).map_err(|_| broken())?;
-            let length = plane_length(info, plane, stride);
+            let length = plane_length(info, stride);
             let start = raw.data[plane] as usize;
             let end = start.checked_add(length).ok_or_else(broken)?;
-            let is_mapped = raw.map.iter().any(|map| {
-                let first = map.data as usize;
-                first != 0 && first <= start && end <= first + map.size
-            });
-            if is_mapped {
+            // Without a VideoMeta the whole frame is one mapping, and the others are not filled in.
+            let map = &raw.map[if raw.meta.is_null() { 0 } else { plane }];
+            let first = map.data as usize;
+            if first != 0 && first <= start && end - first <= map.size {
                 Ok((raw.data[plane].cast(), length, stride))
             } else {
                 Err(broken())

@@ -8,42 +8,45 @@ use gst::subclass::prelude::*;
 use munit::StyleCode;
 use munit::model_file::ModelMetadata;
 
-use super::engine::Engine;
-use super::imp;
+use super::engine::{Engine, metadata_with_own_styles};
+use super::loaded_model::LoadedModel;
 use super::problem::Problem;
 use super::settings::{EngineSettings, StyleSettings};
-use super::style_choice::{self, StyleTarget};
-use super::{CAT, StyleMode};
+use super::style_choice::{self, StyleSource};
+use super::style_path::StylePath;
+use super::{CAT, StyleMode, imp};
 
 /// What the worker takes over before its next frame.
 #[derive(Default)]
 pub(super) struct Mailbox {
-    /// A new model on a device and the style to start it with.
-    pub engine: Option<Box<(Engine, StyleCode)>>,
+    /// A new model on a device. Its style comes with it.
+    pub engine: Option<Box<Engine>>,
     /// A style to glide to.
-    pub style: Option<StyleChange>,
+    pub style: Option<StyleUpdate>,
 }
 
-/// A wanted style that differs from the one in use.
-pub(super) struct StyleChange {
-    pub target: StyleTarget,
-    wanted: StyleSettings,
-    in_use: StyleSettings,
-}
-
-/// The settings that the worker's engine and style were made from.
+/// The style to show from now on.
 #[derive(Clone, Debug)]
-struct Applied {
+pub(super) struct StyleUpdate {
+    /// None follows the pad `style_sink` and keeps the style shown until its first picture.
+    pub path: Option<StylePath>,
+    /// The style at the other end of `style-mix`.
+    pub other: StyleCode,
+}
+
+/// What the worker's engine and style were made from, and what waits for it.
+struct Desk {
     engine: EngineSettings,
     style: StyleSettings,
+    model: Arc<LoadedModel>,
     metadata: Arc<ModelMetadata>,
+    mailbox: Mailbox,
 }
 
 /// Brings the worker to the wanted settings, and the settings back to what is in use if that
 /// fails.
 pub(super) struct Preparer {
-    applied: Mutex<Applied>,
-    mailbox: Mutex<Mailbox>,
+    desk: Mutex<Desk>,
 }
 
 /// The preparer's thread; it leaves when this is dropped or told to finish.
@@ -54,28 +57,49 @@ pub(super) struct PreparerThread {
 
 impl Preparer {
     /// For a worker that starts with these settings.
-    pub fn new(engine: EngineSettings, style: StyleSettings, metadata: Arc<ModelMetadata>) -> Self {
+    pub fn new(
+        engine: EngineSettings,
+        style: StyleSettings,
+        model: Arc<LoadedModel>,
+        metadata: Arc<ModelMetadata>,
+    ) -> Self {
         Self {
-            applied: Mutex::new(Applied {
+            desk: Mutex::new(Desk {
                 engine,
                 style,
+                model,
                 metadata,
+                mailbox: Mailbox::default(),
             }),
-            mailbox: Mutex::default(),
         }
     }
 
-    fn applied(&self) -> MutexGuard<'_, Applied> {
-        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was prepared since the last call.
     pub fn collect(&self) -> Mailbox {
-        std::mem::take(&mut *self.mail())
+        std::mem::take(&mut self.desk().mailbox)
     }
 
-    fn mail(&self) -> MutexGuard<'_, Mailbox> {
-        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The model in use or about to be, with a person's own styles.
+    pub fn model(&self) -> (Arc<LoadedModel>, Arc<ModelMetadata>) {
+        let desk = self.desk();
+        (desk.model.clone(), desk.metadata.clone())
+    }
+
+    /// Reads a person's own styles again.
+    pub fn refresh_styles(&self, filter: &imp::MunitFilter) {
+        let model = self.desk().model.clone();
+        let (metadata, problem) = metadata_with_own_styles(&model);
+        if let Some(problem) = problem {
+            filter.warn(&problem);
+        }
+        let mut desk = self.desk();
+        if Arc::ptr_eq(&desk.model, &model) {
+            desk.metadata = metadata;
+        }
     }
 
     /// Starts the thread for what takes long.
@@ -107,6 +131,9 @@ impl Preparer {
                 |filter| {
                     self.prepare_engine(filter);
                     self.prepare_style(filter);
+                    if let Err(error) = self.model().0.compute_hash() {
+                        gst::debug!(CAT, imp = filter, "no hash of the model: {error}");
+                    }
                 },
             );
         }
@@ -116,7 +143,7 @@ impl Preparer {
     /// the thread has to do it.
     pub fn change_style_at_once(&self, filter: &imp::MunitFilter) -> bool {
         let (engine, style) = filter.wanted();
-        if style.mode == StyleMode::Example || engine != self.applied().engine {
+        if style.mode == StyleMode::Example || engine != self.desk().engine {
             return false;
         }
         self.prepare_style(filter);
@@ -124,30 +151,22 @@ impl Preparer {
     }
 
     fn prepare_engine(&self, filter: &imp::MunitFilter) {
-        let (wanted, style) = filter.wanted();
-        let in_use = self.applied().engine.clone();
+        let (wanted, _) = filter.wanted();
+        let in_use = self.desk().engine.clone();
         if wanted == in_use {
             return;
         }
         gst::info!(CAT, imp = filter, "loading {wanted:?}");
         let loaded = Engine::load(&wanted, &filter.model_folders()).and_then(|mut engine| {
             if let Some(size) = filter.frame_size() {
-                engine.warm_up(size, &filter.frame_settings())?;
+                let settings = filter.frame_settings();
+                let largest = engine.size_limits(size, &settings).largest;
+                engine.warm_up(size, filter.inference_size().min(largest), &settings)?;
             }
             Ok(engine)
         });
         match loaded {
-            Ok(mut engine) => {
-                let (style, code) = style_for(&mut engine, style, filter);
-                *self.applied() = Applied {
-                    engine: wanted,
-                    style,
-                    metadata: engine.metadata.clone(),
-                };
-                let mut mail = self.mail();
-                mail.style = None;
-                mail.engine = Some(Box::new((engine, code)));
-            }
+            Ok(engine) => self.hand_over(filter, wanted, engine),
             Err(problem) => {
                 filter.restore_engine(&wanted, &in_use);
                 filter.warn(&problem);
@@ -155,64 +174,100 @@ impl Preparer {
         }
     }
 
-    fn prepare_style(&self, filter: &imp::MunitFilter) {
+    /// Puts an engine and its style on the worker's desk, together.
+    fn hand_over(&self, filter: &imp::MunitFilter, settings: EngineSettings, engine: Engine) {
+        let (metadata, problem) = metadata_with_own_styles(&engine.model);
+        if let Some(problem) = problem {
+            filter.warn(&problem);
+        }
         let (_, wanted) = filter.wanted();
-        let applied = self.applied().clone();
-        if wanted == applied.style {
-            return;
-        }
-        match style_choice::resolve(&wanted, &applied.metadata, applied.engine.direction.into()) {
-            Ok(target) => {
-                self.applied().style = wanted.clone();
-                self.mail().style = Some(StyleChange {
-                    target,
-                    wanted,
-                    in_use: applied.style,
-                });
-            }
+        let (style, update) = match make_style(&wanted, &engine.model, &metadata) {
+            Ok(update) => (wanted, update),
+            // A style of the old model need not be one of the new; then the stream goes on in the
+            // new model's own.
             Err(problem) => {
-                filter.restore_style(&wanted, &applied.style);
+                let default = StyleSettings {
+                    mode: StyleMode::Fixed,
+                    code: None,
+                    name: None,
+                    mix_with: None,
+                    ..wanted.clone()
+                };
+                filter.restore_style(&wanted, &default);
                 filter.warn(&problem);
+                let update = make_style(&default, &engine.model, &metadata);
+                let Ok(update) = update else {
+                    return;
+                };
+                (default, update)
             }
-        }
+        };
+        let mut desk = self.desk();
+        desk.engine = settings;
+        desk.style = style;
+        desk.model = engine.model.clone();
+        desk.metadata = metadata;
+        desk.mailbox = Mailbox {
+            engine: Some(Box::new(engine)),
+            style: Some(update),
+        };
     }
 
-    /// The worker could not make a code of a style: the one in use stays.
-    pub fn reject_style(&self, filter: &imp::MunitFilter, change: &StyleChange, problem: &Problem) {
-        let mut applied = self.applied();
-        if applied.style == change.wanted {
-            applied.style = change.in_use.clone();
+    /// Makes the wanted style; again if another one was wanted or another model came meanwhile.
+    fn prepare_style(&self, filter: &imp::MunitFilter) {
+        loop {
+            let (_, wanted) = filter.wanted();
+            let (in_use, model, metadata) = {
+                let desk = self.desk();
+                (
+                    desk.style.clone(),
+                    desk.model.clone(),
+                    desk.metadata.clone(),
+                )
+            };
+            if wanted == in_use {
+                return;
+            }
+            let made = make_style(&wanted, &model, &metadata);
+            let mut desk = self.desk();
+            if filter.wanted().1 != wanted || !Arc::ptr_eq(&desk.model, &model) {
+                continue;
+            }
+            match made {
+                Ok(update) => {
+                    desk.style = wanted;
+                    desk.mailbox.style = Some(update);
+                }
+                Err(problem) => {
+                    drop(desk);
+                    filter.restore_style(&wanted, &in_use);
+                    filter.warn(&problem);
+                }
+            }
+            return;
         }
-        drop(applied);
-        filter.restore_style(&change.wanted, &change.in_use);
-        filter.warn(problem);
     }
 }
 
-/// The code of `style` for a new engine. A style of the old model need not be one of the new;
-/// then the stream goes on in the new model's own style.
-fn style_for(
-    engine: &mut Engine,
-    style: StyleSettings,
-    filter: &imp::MunitFilter,
-) -> (StyleSettings, StyleCode) {
-    let code = style_choice::resolve(&style, &engine.metadata, engine.direction)
-        .and_then(|target| engine.style_code(&target));
-    match code {
-        Ok(code) => (style, code),
-        Err(problem) => {
-            let default = StyleSettings {
-                mode: StyleMode::Fixed,
-                code: None,
-                name: None,
-                ..style.clone()
-            };
-            filter.restore_style(&style, &default);
-            filter.warn(&problem);
-            let code = style_choice::default_code(&engine.metadata, engine.direction);
-            (default, code)
+/// The style that `settings` mean for a model; reads and encodes the example picture, if any.
+pub(super) fn make_style(
+    settings: &StyleSettings,
+    model: &LoadedModel,
+    metadata: &ModelMetadata,
+) -> Result<StyleUpdate, Problem> {
+    let choice = style_choice::resolve(settings, metadata, model.direction)?;
+    let path = match choice.source {
+        StyleSource::Path(path) => Some(path),
+        StyleSource::Example(path) => {
+            let code = style_choice::encode_example(&path, &mut model.translator())?;
+            Some(StylePath::Still(code))
         }
-    }
+        StyleSource::Follow => None,
+    };
+    Ok(StyleUpdate {
+        path,
+        other: choice.other,
+    })
 }
 
 impl PreparerThread {

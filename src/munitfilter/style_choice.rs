@@ -1,149 +1,264 @@
-//! From the style properties to a style code.
+//! From the style properties to a style.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::RgbImage;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use munit::model_file::ModelMetadata;
-use munit::runtime::{PictureFormat, PictureRef};
+use munit::runtime::{PictureFormat, PictureRef, Translator};
 use munit::{Direction, StyleCode};
 
 use super::StyleMode;
+use super::engine::default_code;
 use super::problem::Problem;
 use super::settings::StyleSettings;
-
-/// A picture whose style is to be taken.
-#[derive(Clone, Debug)]
-pub(super) struct ExamplePicture {
-    path: String,
-    pixels: RgbImage,
-}
-
-impl ExamplePicture {
-    fn read(path: &str) -> Result<Self, Problem> {
-        let unreadable = |reason: String| {
-            Problem::setting(format!(
-                "style-image {path}: {reason}. Use a picture in the format PNG, JPEG, WebP, BMP \
-                 or PPM."
-            ))
-        };
-        let picture = image::ImageReader::open(Path::new(path))
-            .and_then(|reader| reader.with_guessed_format())
-            .map_err(|error| unreadable(format!("cannot read the picture: {error}")))?
-            .decode()
-            .map_err(|error| unreadable(format!("cannot decode the picture: {error}")))?;
-        Ok(Self {
-            path: path.to_owned(),
-            pixels: picture.into_rgb8(),
-        })
-    }
-
-    /// The picture for [`munit::runtime::Translator::encode_style`].
-    pub fn view(&self) -> munit::Result<PictureRef<'_>> {
-        let (width, height) = self.pixels.dimensions();
-        PictureRef::new(
-            PictureFormat::Rgb,
-            width as usize,
-            height as usize,
-            &[(self.pixels.as_raw(), width as usize * 3)],
-        )
-    }
-
-    /// The problem with a picture that was read but could not be encoded.
-    pub fn not_encoded(&self, error: &munit::Error) -> Problem {
-        Problem::setting(format!("style-image {}: {error}", self.path))
-    }
-}
-
-/// The wanted style: a code, or a picture that the translator has yet to encode.
-#[derive(Clone, Debug)]
-pub(super) enum StyleTarget {
-    Code(StyleCode),
-    Example(ExamplePicture),
-}
+use super::style_path::StylePath;
 
 /// What the style properties mean for a model.
+#[derive(Clone, Debug)]
+pub(super) struct StyleChoice {
+    pub source: StyleSource,
+    /// The style at the other end of `style-mix`.
+    pub other: StyleCode,
+}
+
+/// Where the style comes from.
+#[derive(Clone, Debug)]
+pub(super) enum StyleSource {
+    /// From stream time alone.
+    Path(StylePath),
+    /// From a picture file that has still to be read.
+    Example(String),
+    /// From the pictures that arrive on the pad `style_sink`.
+    Follow,
+}
+
+/// How long a drift or a tour takes from style to style when no interval is set.
+const DEFAULT_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What `settings` mean for a model with this metadata.
 pub(super) fn resolve(
     settings: &StyleSettings,
     metadata: &ModelMetadata,
     direction: Direction,
-) -> Result<StyleTarget, Problem> {
+) -> Result<StyleChoice, Problem> {
     let style_dim = metadata.architecture.style_dim() as usize;
-    match settings.mode {
+    let interval = if settings.interval.is_zero() {
+        DEFAULT_INTERVAL
+    } else {
+        settings.interval
+    };
+    let without_style = |mode: &str| {
+        Problem::setting(format!(
+            "style-mode is {mode}, but this is a UNIT model, which has no style; use fixed"
+        ))
+    };
+    let source = match settings.mode {
         StyleMode::Fixed => match (&settings.code, &settings.name) {
-            (Some(text), _) => parse_code(text, style_dim),
-            (None, Some(name)) => named_code(name, metadata, direction),
-            (None, None) => Ok(default_code(metadata, direction)),
+            (Some(text), _) => parse_code("style", text, style_dim)?,
+            (None, Some(name)) => named_code("style-name", name, metadata, direction)?,
+            (None, None) => default_code(metadata, direction),
         }
-        .map(StyleTarget::Code),
-        StyleMode::Random => Ok(StyleTarget::Code(StyleCode::sample(
-            settings.seed,
+        .into(),
+        StyleMode::Random if settings.interval.is_zero() => {
+            StyleCode::sample(settings.seed, style_dim).into()
+        }
+        StyleMode::Random => StyleSource::Path(StylePath::Draws {
+            seed: settings.seed,
             style_dim,
-        ))),
+            interval,
+        }),
+        StyleMode::Drift => StyleSource::Path(StylePath::Drift {
+            seed: settings.seed,
+            style_dim,
+            correlation_time: interval,
+        }),
+        StyleMode::Tour => {
+            let mut styles: Vec<StyleCode> = named_styles(metadata, direction)
+                .filter_map(|(_, code)| StyleCode::new(code.to_vec(), style_dim).ok())
+                .collect();
+            if styles.is_empty() {
+                return Err(Problem::setting(
+                    "style-mode is tour, but this model has no named styles; save some with \
+                     save-style or use drift",
+                ));
+            }
+            let skipped = settings.skipped % styles.len();
+            styles.rotate_left(skipped);
+            StyleSource::Path(StylePath::Tour { styles, interval })
+        }
+        StyleMode::Example if style_dim == 0 => return Err(without_style("example")),
         StyleMode::Example => match &settings.image {
-            Some(_) if style_dim == 0 => Err(Problem::setting(
-                "style-mode is example, but this is a UNIT model, which has no style; use fixed",
-            )),
-            Some(path) => ExamplePicture::read(path).map(StyleTarget::Example),
-            None => Err(Problem::setting(
-                "style-mode is example, but there is no example; set style-image to a picture",
-            )),
+            Some(path) => StyleSource::Example(path.clone()),
+            None => {
+                return Err(Problem::setting(
+                    "style-mode is example, but there is no example; set style-image to a picture",
+                ));
+            }
         },
+        StyleMode::Follow if style_dim == 0 => return Err(without_style("follow")),
+        StyleMode::Follow => StyleSource::Follow,
+    };
+    let other = match &settings.mix_with {
+        Some(text) if known_code(text, metadata, direction).is_some() || !is_numbers(text) => {
+            named_code("style-mix-with", text, metadata, direction)?
+        }
+        Some(text) => parse_code("style-mix-with", text, style_dim)?,
+        None => StyleCode::sample(settings.seed.wrapping_add(1), style_dim),
+    };
+    Ok(StyleChoice { source, other })
+}
+
+impl From<StyleCode> for StyleSource {
+    fn from(code: StyleCode) -> Self {
+        Self::Path(StylePath::Still(code))
     }
 }
 
-/// The style of a model when nothing is said: the mean style of the target domain, or zeros, the
-/// prior's mean.
-pub(super) fn default_code(metadata: &ModelMetadata, direction: Direction) -> StyleCode {
-    let style_dim = metadata.architecture.style_dim() as usize;
-    metadata
-        .mean_styles
-        .get(&direction.target())
-        .and_then(|mean| StyleCode::new(mean.clone(), style_dim).ok())
-        .unwrap_or_else(|| StyleCode::zeros(style_dim))
+fn is_numbers(text: &str) -> bool {
+    text.split([',', ' '])
+        .filter(|word| !word.is_empty())
+        .all(|word| word.parse::<f32>().is_ok())
 }
 
-fn parse_code(text: &str, style_dim: usize) -> Result<StyleCode, Problem> {
+fn parse_code(property: &str, text: &str, style_dim: usize) -> Result<StyleCode, Problem> {
     let numbers = text
         .split([',', ' ', '\t', '\n'])
         .filter(|word| !word.is_empty())
         .map(|word| {
             word.parse::<f32>().map_err(|_| {
                 Problem::setting(format!(
-                    "style: \"{word}\" is not a number; write {style_dim} numbers with commas \
+                    "{property}: \"{word}\" is not a number; write {style_dim} numbers with commas \
                      between them, for example 0.5,-1.2"
                 ))
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    StyleCode::new(numbers, style_dim).map_err(|error| Problem::setting(format!("style: {error}")))
+    StyleCode::new(numbers, style_dim)
+        .map_err(|error| Problem::setting(format!("{property}: {error}")))
+}
+
+/// The numbers of a code as the property `style` takes them.
+pub(super) fn code_text(code: &StyleCode) -> String {
+    let numbers: Vec<String> = code.values().iter().map(f32::to_string).collect();
+    numbers.join(",")
+}
+
+/// The named styles of the domain that `direction` translates into, by name.
+pub(super) fn named_styles(
+    metadata: &ModelMetadata,
+    direction: Direction,
+) -> impl Iterator<Item = (&str, &[f32])> {
+    metadata
+        .styles
+        .iter()
+        .filter(move |(_, style)| style.domain == direction.target())
+        .map(|(name, style)| (name.as_str(), style.code.as_slice()))
+}
+
+fn known_code<'a>(
+    name: &str,
+    metadata: &'a ModelMetadata,
+    direction: Direction,
+) -> Option<&'a [f32]> {
+    named_styles(metadata, direction).find_map(|(known, code)| (known == name).then_some(code))
 }
 
 fn named_code(
+    property: &str,
     name: &str,
     metadata: &ModelMetadata,
     direction: Direction,
 ) -> Result<StyleCode, Problem> {
     let style_dim = metadata.architecture.style_dim() as usize;
-    let fitting = || {
-        metadata
-            .styles
-            .iter()
-            .filter(|(_, style)| style.domain == direction.target())
-    };
-    match fitting().find(|(known, _)| *known == name) {
-        Some((_, style)) => StyleCode::new(style.code.clone(), style_dim)
-            .map_err(|error| Problem::setting(format!("style-name {name}: {error}"))),
+    match known_code(name, metadata, direction) {
+        Some(code) => StyleCode::new(code.to_vec(), style_dim)
+            .map_err(|error| Problem::setting(format!("{property} {name}: {error}"))),
         None => {
-            let known: Vec<&str> = fitting().map(|(known, _)| known.as_str()).collect();
+            let known: Vec<&str> = named_styles(metadata, direction)
+                .map(|(known, _)| known)
+                .collect();
             let hint = if known.is_empty() {
                 "it has none; use style, style-seed or style-image".to_owned()
             } else {
                 format!("it has {}", known.join(", "))
             };
             Err(Problem::setting(format!(
-                "style-name: this model has no style named {name} for direction {}; {hint}",
+                "{property}: this model has no style named {name} for direction {}; {hint}",
                 direction.name()
             )))
         }
     }
+}
+
+/// Pictures are shrunk to this shorter side before they are encoded: style codes are means over
+/// the picture, and the memory of a camera's full picture is better used otherwise.
+const LARGEST_EXAMPLE: u32 = 1024;
+
+/// The style of the picture at `path`.
+pub(super) fn encode_example(
+    path: &str,
+    translator: &mut Translator,
+) -> Result<StyleCode, Problem> {
+    let broken = |reason: String| {
+        Problem::setting(format!(
+            "style-image {path}: {reason}. Use a picture in the format PNG, JPEG, WebP, BMP or PPM."
+        ))
+    };
+    // Decoders are written for hostile files, but a panic in one must not end the stream.
+    let picture = catch_unwind(AssertUnwindSafe(|| read_picture(Path::new(path))))
+        .unwrap_or_else(|_| Err("the picture is broken".to_owned()))
+        .map_err(broken)?;
+    let (width, height) = picture.dimensions();
+    PictureRef::new(
+        PictureFormat::Rgb,
+        width as usize,
+        height as usize,
+        &[(picture.as_raw(), width as usize * 3)],
+    )
+    .and_then(|view| translator.encode_style(&view))
+    .map_err(|error| Problem::setting(format!("style-image {path}: {error}")))
+}
+
+/// Reads a picture upright and, where it is transparent, on white.
+fn read_picture(path: &Path) -> Result<RgbImage, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("cannot read the picture: {error}");
+    let metadata = path.metadata().map_err(|error| unreadable(&error))?;
+    // A pipe would be waited for without end.
+    if !metadata.is_file() {
+        return Err("is not a file".to_owned());
+    }
+    let mut decoder = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(|error| unreadable(&error))?
+        .into_decoder()
+        .map_err(|error| format!("cannot decode the picture: {error}"))?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut picture = DynamicImage::from_decoder(decoder)
+        .map_err(|error| format!("cannot decode the picture: {error}"))?;
+    picture.apply_orientation(orientation);
+    let shorter = picture.width().min(picture.height());
+    if shorter > LARGEST_EXAMPLE {
+        let side = |length: u32| {
+            (u64::from(length) * u64::from(LARGEST_EXAMPLE) / u64::from(shorter)) as u32
+        };
+        picture = picture.thumbnail_exact(side(picture.width()), side(picture.height()));
+    }
+    if !picture.color().has_alpha() {
+        return Ok(picture.into_rgb8());
+    }
+    let picture = picture.into_rgba8();
+    Ok(RgbImage::from_fn(
+        picture.width(),
+        picture.height(),
+        |x, y| {
+            let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
+            let on_white = |value: u8| {
+                let (value, alpha) = (u32::from(value), u32::from(alpha));
+                ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
+            };
+            image::Rgb([red, green, blue].map(on_white))
+        },
+    ))
 }

@@ -131,6 +131,7 @@ fn another_model_is_taken_between_two_frames() {
     let other = translate(&element, &rgb, SIDE, SIDE);
 
     let element = munitfilter();
+    element.set_property("style-smoothing", 0u32);
     let line = line(&element);
     line.push(frame(&rgb, 0));
     let first = rgb_pixels(&line.pull());

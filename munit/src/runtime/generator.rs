@@ -19,6 +19,14 @@ enum Stage {
 }
 
 impl Stage {
+    fn share(&self) -> Self {
+        match self {
+            Self::Block(block) => Self::Block(block.share()),
+            Self::Residual(first, second) => Self::Residual(first.share(), second.share()),
+            Self::Upsample(upsample) => Self::Upsample(upsample.share()),
+        }
+    }
+
     fn border(&self) -> Border {
         match self {
             Self::Block(block) | Self::Residual(block, _) => block.border(),
@@ -219,6 +227,17 @@ struct Mlp {
 }
 
 impl Mlp {
+    fn share(&self) -> Self {
+        let share = |layer: &Linear| Linear {
+            weight: layer.weight.shallow_clone(),
+            bias: layer.bias.shallow_clone(),
+            nonlinearity: layer.nonlinearity,
+        };
+        Self {
+            layers: self.layers.iter().map(share).collect(),
+        }
+    }
+
     /// All AdaIN parameters in the order of the decoder's layers: `[1, sum of 2·C]`.
     fn forward(&self, style: &StyleCode) -> Result<Tensor> {
         let mut values = Tensor::f_from_slice(style.values())?.f_unsqueeze(0)?;
@@ -272,6 +291,20 @@ impl Generator {
             pool: Pool::default(),
             size: vec![],
         })
+    }
+
+    /// Another generator with the same weights in the same memory, and a style of its own.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            stages: self.stages.iter().map(Stage::share).collect(),
+            mlp: self.mlp.as_ref().map(Mlp::share),
+            style_dim: self.style_dim,
+            // Styles are set by replacing tensors, never by writing into them.
+            style: self.style.clone(),
+            placement: self.placement,
+            pool: Pool::default(),
+            size: vec![],
+        }
     }
 
     pub(super) fn style_dim(&self) -> usize {
@@ -418,6 +451,15 @@ impl StyleEncoder {
             weight: to_device(weight.f_flatten(1, -1)?)?,
             bias: to_device(bias)?,
         })
+    }
+
+    /// The same encoder with its weights in the same memory.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            blocks: self.blocks.iter().map(Block::share).collect(),
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+        }
     }
 
     /// What the input picture must be surrounded by.

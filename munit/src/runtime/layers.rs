@@ -119,6 +119,24 @@ pub(super) enum Normalisation {
     },
 }
 
+impl Normalisation {
+    /// The same normalisation in the same memory.
+    fn share(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Instance => Self::Instance,
+            Self::Adaptive { scale, shift } => Self::Adaptive {
+                scale: scale.shallow_clone(),
+                shift: shift.shallow_clone(),
+            },
+            Self::Layer { scale, shift } => Self::Layer {
+                scale: scale.shallow_clone(),
+                shift: shift.shallow_clone(),
+            },
+        }
+    }
+}
+
 /// How a convolution is computed.
 enum Kernel {
     Libtorch {
@@ -131,6 +149,23 @@ enum Kernel {
 }
 
 impl Kernel {
+    /// The same kernel in the same memory.
+    fn share(&self) -> Self {
+        match self {
+            Self::Libtorch {
+                weight,
+                bias,
+                stride,
+            } => Self::Libtorch {
+                weight: weight.shallow_clone(),
+                bias: bias.as_ref().map(Tensor::shallow_clone),
+                stride: *stride,
+            },
+            #[cfg(target_arch = "x86_64")]
+            Self::Winograd(winograd) => Self::Winograd(winograd.clone()),
+        }
+    }
+
     fn new(
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -214,6 +249,13 @@ impl Convolution {
         })
     }
 
+    fn share(&self) -> Self {
+        Self {
+            kernel: self.kernel.share(),
+            border: self.border,
+        }
+    }
+
     fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
         match &self.kernel {
             Kernel::Libtorch {
@@ -247,6 +289,16 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// The same block with its weights in the same memory.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            convolution: self.convolution.share(),
+            phases: self.phases,
+            norm: self.norm.share(),
+            nonlinearity: self.nonlinearity,
+        }
+    }
+
     /// What its input must be surrounded by.
     pub(super) fn border(&self) -> Border {
         self.convolution.border
@@ -340,6 +392,18 @@ impl Upsample {
             },
             nonlinearity: Nonlinearity::new(activation, weights, name)?,
         })
+    }
+
+    /// The same layer with its weights in the same memory.
+    pub(super) fn share(&self) -> Self {
+        let edges = self.edges.as_ref();
+        Self {
+            convolution: self.convolution.share(),
+            edges: edges.map(|edges| edges.each_ref().map(Tensor::shallow_clone)),
+            channels: self.channels,
+            norm: self.norm.share(),
+            nonlinearity: self.nonlinearity,
+        }
     }
 
     /// What its input must be surrounded by.

@@ -17,5 +17,6 @@ mod weights;
 mod winograd;
 
 pub use device::{DeviceChoice, Precision};
+pub use parallel::{tame_spinning, use_threads};
 pub use picture::{PictureFormat, PictureMut, PictureRef};
-pub use translator::{TranslateOptions, Translator};
+pub use translator::{Timings, TranslateOptions, Translator};

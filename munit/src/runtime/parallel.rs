@@ -62,6 +62,82 @@ pub(super) fn threads() -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
 }
 
+/// Lets the calling thread's networks run on so many threads; 0 takes one for each core, less one
+/// for the rest of a pipeline where there are more than four. Other threads are not concerned until
+/// they begin to compute.
+pub fn use_threads(threads: usize) {
+    let threads = match threads {
+        0 => match physical_cores() {
+            cores @ 0..=4 => cores.max(1),
+            cores => cores - 1,
+        },
+        threads => threads,
+    };
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+}
+
+/// Cores that this process may use, not counting their second threads.
+fn physical_cores() -> usize {
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    // Two processors of one core name the same siblings.
+    let siblings = |processor: usize| {
+        std::fs::read_to_string(format!(
+            "/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
+        ))
+        .ok()
+    };
+    let cores: std::collections::BTreeSet<String> = (0..).map_while(siblings).collect();
+    if cores.is_empty() {
+        allowed
+    } else {
+        cores.len().min(allowed)
+    }
+}
+
+/// Makes OpenMP's threads sleep soon after a loop has ended, for the rest of the process.
+///
+/// By default each of them spins for milliseconds in the hope of another loop, and keeps the cores
+/// from whatever else a pipeline has to do there. GNU's runtime reads `GOMP_SPINCOUNT` before any of
+/// our code runs, but it spins a thousandth of that long once it has more threads than the machine
+/// has processors. So this starts a team on a thread that then sleeps for ever: it costs nothing but
+/// its place in that count. A person's own `OMP_WAIT_POLICY` or `GOMP_SPINCOUNT` is left alone.
+pub fn tame_spinning() {
+    static DONE: std::sync::Once = std::sync::Once::new();
+    DONE.call_once(|| {
+        let set_by_hand = |name| {
+            std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty())
+        };
+        if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"]
+            .into_iter()
+            .any(set_by_hand)
+        {
+            return;
+        }
+        let Some(openmp) = OpenMp::get() else {
+            return;
+        };
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let (started, has_started) = std::sync::mpsc::channel();
+        let parked = std::thread::Builder::new().name("munit-parked".to_owned());
+        let spawned = parked.spawn(move || {
+            // SAFETY: `do_nothing` reads nothing, so null will do for its argument.
+            unsafe {
+                let threads = u32::try_from(processors + 1).unwrap_or(2);
+                (openmp.parallel)(do_nothing, std::ptr::null_mut(), threads, 0);
+            }
+            let _ = started.send(());
+            loop {
+                std::thread::park();
+            }
+        });
+        if spawned.is_ok() {
+            let _ = has_started.recv();
+        }
+    });
+}
+
+extern "C" fn do_nothing(_: *mut c_void) {}
+
 /// Calls `body` with every number below `parts`, each on one of libtorch's threads. The same
 /// number lands on the same thread each time, so that a part stays in its core's cache.
 pub(super) fn for_each_part(parts: usize, body: &(dyn Fn(usize) + Sync)) {

@@ -1,5 +1,7 @@
 //! A model on a device, ready to translate frames.
 
+use std::time::{Duration, Instant};
+
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
@@ -20,6 +22,29 @@ pub struct Translator {
     recommended_size: Option<u32>,
     device: Device,
     precision: Precision,
+    timings: Timings,
+}
+
+/// Where the time of one translated frame went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From pixels to the network's input on the device.
+    pub upload: Duration,
+    /// The network. On a CUDA device, which computes behind the program's back, only the time to
+    /// set it off.
+    pub network: Duration,
+    /// From the network's output to pixels; on a CUDA device the wait for the network, too.
+    pub download: Duration,
+}
+
+impl Timings {
+    fn between([begin, uploaded, computed, end]: [Instant; 4]) -> Self {
+        Self {
+            upload: uploaded - begin,
+            network: computed - uploaded,
+            download: end - computed,
+        }
+    }
 }
 
 /// How one frame is translated.
@@ -83,7 +108,28 @@ impl Translator {
             recommended_size: model.metadata.recommended_size,
             device,
             precision,
+            timings: Timings::default(),
         })
+    }
+
+    /// Another translator on the same weights in the same memory, with a style and working memory
+    /// of its own. The two may be used on different threads at the same time.
+    pub fn share(&self) -> Self {
+        Self {
+            generator: self.generator.share(),
+            style_encoder: self.style_encoder.as_ref().map(StyleEncoder::share),
+            architecture: self.architecture.clone(),
+            direction: self.direction,
+            recommended_size: self.recommended_size,
+            device: self.device,
+            precision: self.precision,
+            timings: Timings::default(),
+        }
+    }
+
+    /// Where the last translated frame's time went.
+    pub fn timings(&self) -> Timings {
+        self.timings
     }
 
     /// Length of this model's style codes; 0 for UNIT.
@@ -148,22 +194,31 @@ impl Translator {
         if inner == size {
             let border = self.generator.border();
             let divisible = self.divisible(size);
+            let begin = Instant::now();
             let tensor = input.to_tensor::<T>(source_channels, divisible, border)?;
             let map = self.place(tensor, border)?;
+            let uploaded = Instant::now();
             let translated = self.generator.forward(&map)?;
+            let computed = Instant::now();
             write::<T>(&translated.tensor, input, output, strength)?;
+            self.timings = Timings::between([begin, uploaded, computed, Instant::now()]);
             self.generator.recycle(translated);
             Ok(())
         } else {
+            let begin = Instant::now();
             let picture = input.to_tensor::<f32>(source_channels, size, Border::NONE)?;
             let small = resize_input(&picture, inner)?;
+            let uploaded = Instant::now();
             let translated = self.forward_tensor(&small)?;
+            let computed = Instant::now();
             let large = [size.0 as i64, size.1 as i64];
             let translated = translated
                 .f_to_device(Device::Cpu)?
                 .f_to_kind(Kind::Float)?
                 .f_internal_upsample_bicubic2d_aa(large, false, None, None)?;
-            write::<f32>(&as_channels_last(&translated)?, input, output, strength)
+            write::<f32>(&as_channels_last(&translated)?, input, output, strength)?;
+            self.timings = Timings::between([begin, uploaded, computed, Instant::now()]);
+            Ok(())
         }
     }
 

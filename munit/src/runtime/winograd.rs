@@ -11,6 +11,8 @@
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
+use std::sync::Arc;
+
 use tch::{Kind, Tensor};
 
 use super::element::{elements, elements_mut};
@@ -32,11 +34,12 @@ const BLOCK: usize = 48;
 const A: f32 = 0.75;
 const B: f32 = 1.5;
 
-/// A 3×3 convolution of stride 1, transformed.
+/// A 3×3 convolution of stride 1, transformed. A clone has the same weights in the same memory.
+#[derive(Clone)]
 pub(super) struct Winograd {
     /// For each panel of output channels and each element: input channels × panel.
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    weights: Arc<Vec<f32>>,
+    bias: Arc<Vec<f32>>,
     inputs: usize,
     outputs: usize,
     /// Vectors in a panel: 1, 2 or 4.
@@ -83,11 +86,11 @@ impl Winograd {
         );
         weights.extend(Vec::<f32>::try_from(transformed)?);
         Ok(Some(Self {
-            weights,
-            bias: match bias {
+            weights: Arc::new(weights),
+            bias: Arc::new(match bias {
                 Some(bias) => Vec::try_from(bias)?,
                 None => vec![0.0; outputs],
-            },
+            }),
             inputs,
             outputs,
             panel,

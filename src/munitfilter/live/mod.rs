@@ -17,7 +17,7 @@ mod output;
 mod worker;
 
 pub(super) use allocation::propose_allocation;
-pub(super) use exchange::{Exchange, Frame, LARGEST_BACKLOG};
+pub(super) use exchange::{Exchange, Frame, LARGEST_BACKLOG, Output};
 pub(super) use latency::LatencyEstimator;
 pub(super) use output::push;
 pub(super) use worker::Worker;
