@@ -13,10 +13,13 @@ use std::time::{Duration, Instant};
 const STEP: f64 = 0.75;
 /// Sizes are multiples of this, which every usual network can divide.
 const GRAIN: u32 = 8;
-/// See [`Governor::probe_size`].
+/// The larger of [`Governor::probe_sizes`].
 const PROBE: u32 = 192;
 /// Frames that decide together; their median forgives single slow ones.
 const WINDOW: usize = 7;
+/// Frames that decide if they took this long together: nobody waits for seven of a second each.
+const FEWEST: usize = 3;
+const LONG_ENOUGH: Duration = Duration::from_millis(700);
 /// Share of the frame interval beyond which a frame is too slow.
 const TOO_SLOW: f64 = 0.97;
 /// Share of the frame interval that a size should need, with what was measured.
@@ -86,20 +89,36 @@ impl Governor {
         self.size
     }
 
-    /// A size at which one frame is soon made, to start with.
-    pub fn probe_size(&self) -> u32 {
-        PROBE.clamp(self.limits.smallest, self.limits.largest)
+    /// Two sizes at which a frame is soon made, to start with; they may be the same.
+    pub fn probe_sizes(&self) -> [u32; 2] {
+        let SizeLimits { smallest, largest } = self.limits;
+        [smallest, PROBE.clamp(smallest, largest)]
     }
 
-    /// Starts at the size that suits, given that a frame took `work` at the size `measured`.
-    pub fn start_with(&mut self, measured: u32, work: Duration, budget: Duration) {
-        let wanted = budget.mul_f64(COMFORTABLE);
+    /// Starts at the size that suits, given how long a frame took at each of
+    /// [`Self::probe_sizes`].
+    pub fn start_with(&mut self, work: [Duration; 2], budget: Duration) {
+        let area = |size: u32| f64::from(size).powi(2);
+        let [small, medium] = self.probe_sizes();
+        let [small_work, medium_work] = work.map(|work| work.as_secs_f64());
+        // A part that does not depend on the size, and one that grows as the area.
+        let per_area = if medium > small {
+            ((medium_work - small_work) / (area(medium) - area(small))).max(0.0)
+        } else {
+            small_work / area(small)
+        };
+        let fixed = (small_work - per_area * area(small)).max(0.0);
+        let predict = |size: u32| fixed + per_area * area(size);
+
+        let wanted = budget.as_secs_f64() * COMFORTABLE;
         let mut size = self.limits.largest;
-        while size > self.limits.smallest && predict(work, measured, size) > wanted {
+        while size > self.limits.smallest && predict(size) > wanted {
             size = self.below(size);
         }
-        // What is too slow even at its smallest is so for another reason than its size.
-        if predict(work, measured, size) <= budget {
+        let largest = predict(self.limits.largest);
+        // Where the frame rate is out of reach and little is to be gained, the picture need not
+        // suffer.
+        if predict(size) <= wanted || largest - predict(size) >= LEAST_GAIN * largest {
             self.change(size);
         }
     }
@@ -145,7 +164,8 @@ impl Governor {
             self.recent.pop_front();
         }
         self.recent.push_back(work);
-        if self.recent.len() < WINDOW {
+        let seen: Duration = self.recent.iter().sum();
+        if self.recent.len() < WINDOW && (self.recent.len() < FEWEST || seen < LONG_ENOUGH) {
             return None;
         }
         let median = self.median();
@@ -353,19 +373,24 @@ mod tests {
 
     #[test]
     fn a_measurement_gives_the_size_to_start_with() {
-        let mut governor = Governor::new(LIMITS);
+        let started = |work: &dyn Fn(u32) -> Duration| {
+            let mut governor = Governor::new(LIMITS);
+            governor.start_with(governor.probe_sizes().map(work), BUDGET);
+            governor
+        };
         let work = area_work(Duration::from_millis(150));
-        let probe = governor.probe_size();
-        governor.start_with(probe, work(probe), BUDGET);
+        let mut governor = started(&work);
         assert!(work(governor.size()) < BUDGET, "{}", governor.size());
         assert!(work(governor.above(governor.size())) > BUDGET.mul_f64(COMFORTABLE));
         let mut clock = Instant::now();
         assert!(run(&mut governor, &mut clock, 60, &work).is_empty());
 
         // Work that does not depend on the size is no reason to lower it.
-        let mut governor = Governor::new(LIMITS);
-        governor.start_with(probe, Duration::from_secs(1), BUDGET);
-        assert_eq!(governor.size(), 480);
+        assert_eq!(started(&|_| Duration::from_secs(1)).size(), 480);
+        // Work that does is, even if the frame rate stays out of reach.
+        assert_eq!(started(&area_work(Duration::from_secs(60))).size(), 64);
+        let mixed = |size| area_work(Duration::from_millis(60))(size) + Duration::from_millis(15);
+        assert!((64..300).contains(&started(&mixed).size()));
     }
 
     #[test]

@@ -531,9 +531,7 @@ impl ElementImpl for MunitFilter {
                 )
             })
             .build();
-        if element.current_state() >= gst::State::Paused && pad.set_active(true).is_err() {
-            return None;
-        }
+        // The element activates it if its state asks for that.
         element.add_pad(&pad).ok()?;
         Some(pad)
     }

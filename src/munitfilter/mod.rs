@@ -95,10 +95,10 @@ glib::wrapper! {
 pub enum Direction {
     /// From domain a to domain b.
     #[default]
-    #[enum_value(name = "A2b: from domain a to domain b", nick = "a2b")]
+    #[enum_value(name = "From domain a to domain b", nick = "a2b")]
     A2b,
     /// From domain b to domain a.
-    #[enum_value(name = "B2a: from domain b to domain a", nick = "b2a")]
+    #[enum_value(name = "From domain b to domain a", nick = "b2a")]
     B2a,
 }
 
@@ -117,19 +117,16 @@ impl From<Direction> for munit::Direction {
 pub enum Precision {
     /// The fastest that the device computes well.
     #[default]
-    #[enum_value(
-        name = "Auto: the fastest that the device computes well",
-        nick = "auto"
-    )]
+    #[enum_value(name = "The fastest that the device computes well", nick = "auto")]
     Auto,
     /// 32-bit floating point.
-    #[enum_value(name = "Fp32: 32-bit floating point", nick = "fp32")]
+    #[enum_value(name = "32-bit floating point", nick = "fp32")]
     Fp32,
     /// 16-bit brain floating point.
-    #[enum_value(name = "Bf16: 16-bit brain floating point", nick = "bf16")]
+    #[enum_value(name = "16-bit brain floating point", nick = "bf16")]
     Bf16,
     /// 16-bit IEEE floating point, on CUDA devices.
-    #[enum_value(name = "Fp16: 16-bit floating point, on CUDA devices", nick = "fp16")]
+    #[enum_value(name = "16-bit floating point, on CUDA devices", nick = "fp16")]
     Fp16,
 }
 
@@ -151,36 +148,33 @@ pub enum StyleMode {
     /// The properties `style` or `style-name`, else the model's mean style.
     #[default]
     #[enum_value(
-        name = "Fixed: style or style-name, else the model's mean style",
+        name = "The property style or style-name, else the model's mean style",
         nick = "fixed"
     )]
     Fixed,
     /// Drawn from the property `style-seed`, anew every `style-interval`.
     #[enum_value(
-        name = "Random: drawn from style-seed, anew every style-interval",
+        name = "Drawn from style-seed, anew every style-interval",
         nick = "random"
     )]
     Random,
     /// A smooth random walk through the styles.
     #[enum_value(
-        name = "Drift: a smooth random walk from style-seed through all styles",
+        name = "A smooth random walk from style-seed through all styles",
         nick = "drift"
     )]
     Drift,
     /// Through the model's named styles, each for `style-interval`.
     #[enum_value(
-        name = "Tour: through the named styles, each for style-interval",
+        name = "Through the named styles, each for style-interval",
         nick = "tour"
     )]
     Tour,
     /// Taken from the picture `style-image`.
-    #[enum_value(name = "Example: taken from the picture style-image", nick = "example")]
+    #[enum_value(name = "Taken from the picture style-image", nick = "example")]
     Example,
     /// Taken from the video that arrives on the pad `style_sink`.
-    #[enum_value(
-        name = "Follow: taken from the video on the pad style_sink",
-        nick = "follow"
-    )]
+    #[enum_value(name = "Taken from the video on the pad style_sink", nick = "follow")]
     Follow,
 }
 
@@ -191,12 +185,12 @@ pub enum Quality {
     /// A live stream keeps its frame rate; others run at the full size.
     #[default]
     #[enum_value(
-        name = "Auto: in a live pipeline the largest size that keeps the frame rate",
+        name = "In a live pipeline the largest size that keeps the frame rate",
         nick = "auto"
     )]
     Auto,
     /// Always the full size.
-    #[enum_value(name = "Fixed: always inference-size", nick = "fixed")]
+    #[enum_value(name = "Always inference-size", nick = "fixed")]
     Fixed,
 }
 

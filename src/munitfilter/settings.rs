@@ -130,9 +130,9 @@ fn engine_properties(defaults: &EngineSettings) -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(
-                "Model file (.safetensors), or the name of an installed model; none is the shipped \
-                 photo2illustration. A change while playing loads in the background and then \
-                 cross-fades over style-smoothing",
+                "Model file (.safetensors), or the name of an installed model. Without one the \
+                 shipped photo2illustration is used. A change while playing loads in the \
+                 background and then cross-fades over style-smoothing",
             )
             .mutable_playing()
             .build(),
@@ -144,7 +144,8 @@ fn engine_properties(defaults: &EngineSettings) -> Vec<glib::ParamSpec> {
         glib::ParamSpecString::builder("device")
             .nick("Device")
             .blurb(
-                "Where the network runs: auto (a CUDA device if there is one), cpu, cuda or cuda:N",
+                "Where the network runs: auto (a CUDA device if there is one, else the CPU), cpu, \
+                 cuda or cuda:N (an error if it is not there)",
             )
             .default_value("auto")
             .mutable_playing()
@@ -170,7 +171,10 @@ fn style_properties(defaults: &Settings) -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecString::builder("style-name")
             .nick("Style name")
-            .blurb("Name of a style that the model knows, for style-mode fixed. Replaces style")
+            .blurb(
+                "Name of a style that the model knows in this direction, for style-mode fixed; \
+                 munit-info lists them. Replaces style",
+            )
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt64::builder("style-seed")
@@ -344,7 +348,7 @@ fn view_properties(defaults: &Settings) -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("debug-work")
             .nick("Debug work")
-            .blurb("Milliseconds of artificial work per frame, to test live pipelines with")
+            .blurb("For tests of live pipelines: milliseconds of artificial work per frame")
             .maximum(1000)
             .default_value(defaults.frame.debug_work)
             .mutable_playing()

@@ -1,8 +1,11 @@
 //! The element from outside: real pipelines, real networks with random weights.
 
 mod allocation;
+mod citizen;
 mod control;
 mod errors;
 mod live;
+mod reports;
+mod styles;
 mod support;
 mod translation;

@@ -224,10 +224,13 @@ impl Worker {
             if self.is_governed(&settings)
                 && let Some(budget) = filter.frame_interval()
             {
-                // A small size tells the cost of a large one without its wait.
-                let probe = governor.probe_size();
-                if let Some(work) = self.measure(filter, frame, probe, &settings) {
-                    governor.start_with(probe, work + settings.debug_work(), budget);
+                // Small sizes tell the cost of a large one without its wait.
+                let measured = governor
+                    .probe_sizes()
+                    .map(|size| self.measure(filter, frame, size, &settings));
+                if let [Some(small), Some(medium)] = measured {
+                    let work = [small, medium].map(|work| work + settings.debug_work());
+                    governor.start_with(work, budget);
                 }
             }
             if let Some(work) = self.measure(filter, frame, governor.size(), &settings) {
