@@ -1,7 +1,28 @@
-//! Writes the path of libtorch into the tests of this package.
+//! Compiles what libtorch lets only C++ do, and writes the path of libtorch into the tests of this
+//! package.
+
+use std::path::{Path, PathBuf};
 
 fn main() {
-    if let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
-    }
+    let Some(libraries) = std::env::var_os("DEP_TCH_LIBTORCH_LIB") else {
+        return;
+    };
+    let libraries = Path::new(&libraries);
+    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", libraries.display());
+
+    // Where torch-sys looks, too.
+    let include = match std::env::var_os("LIBTORCH_INCLUDE") {
+        Some(folder) => PathBuf::from(folder).join("include"),
+        None => libraries.with_file_name("include"),
+    };
+    let source = "src/runtime/warnings.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .warnings(false)
+        .include(include)
+        .file(source)
+        .compile("munit_warnings");
 }

@@ -84,6 +84,20 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
+/// What libtorch has to say: `GST_DEBUG=munitfilter-libtorch:LEVEL`.
+static LIBTORCH_CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "munitfilter-libtorch",
+        gst::DebugColorFlags::empty(),
+        Some("Warnings of libtorch on munitfilter's threads"),
+    )
+});
+
+/// Takes libtorch's warnings on the calling thread into the debug log.
+fn log_libtorch_warnings() {
+    munit::runtime::forward_warnings(|text| gst::warning!(LIBTORCH_CAT, "{text}"));
+}
+
 glib::wrapper! {
     /// The element `munitfilter`.
     pub struct MunitFilter(ObjectSubclass<imp::MunitFilter>) @extends gst::Element, gst::Object, @implements gst::Preset;
@@ -204,6 +218,8 @@ pub(crate) fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         api.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
     report::register_meta();
+    let folders = model_search::model_folders(plugin.filename().as_deref());
+    model_search::offer_presets(&folders);
     gst::Element::register(
         Some(plugin),
         "munitfilter",

@@ -27,6 +27,24 @@ pub(super) fn model_folders(plugin_file: Option<&Path>) -> Vec<PathBuf> {
     folders
 }
 
+/// The presets that come with the models, in the file that GStreamer looks for.
+const PRESETS: &str = "GstMunitFilter.prs";
+
+/// Lets GStreamer find the presets that lie with the models, unless the application has presets of
+/// its own: GStreamer knows only one such folder besides its own.
+pub(super) fn offer_presets(folders: &[PathBuf]) {
+    let folder = folders.iter().find(|folder| folder.join(PRESETS).is_file());
+    let Some(folder) = folder.and_then(|folder| folder.canonicalize().ok()) else {
+        return;
+    };
+    let Some(folder) = folder.to_str() else {
+        return;
+    };
+    if gst::Preset::app_dir().is_none() {
+        let _ = gst::Preset::set_app_dir(folder);
+    }
+}
+
 /// The model file that `model` names: a path, or the name of a model in one of `folders`, with or
 /// without its extension. None means the default model.
 pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<PathBuf, Problem> {

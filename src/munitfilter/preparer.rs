@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::settings::{EngineSettings, StyleSettings};
 use super::style_choice::{self, StyleSource};
 use super::style_path::StylePath;
-use super::{CAT, StyleMode, imp};
+use super::{CAT, StyleMode, imp, log_libtorch_warnings};
 
 /// What the worker takes over before its next frame.
 #[derive(Default)]
@@ -119,6 +119,7 @@ impl Preparer {
     }
 
     fn run(&self, element: &glib::WeakRef<super::MunitFilter>, woken: &Receiver<()>) {
+        log_libtorch_warnings();
         while woken.recv().is_ok() {
             // Changes that came together are made together.
             while woken.try_recv().is_ok() {}

@@ -322,3 +322,35 @@ fn presets_keep_the_style_mode_last() {
     assert_eq!(mode, "drift");
     let _ = preset.delete_preset("calm");
 }
+
+#[test]
+fn shipped_presets_are_complete() {
+    init();
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    gst::Preset::set_app_dir(&models).unwrap();
+    let element = munitfilter();
+    let names = element
+        .dynamic_cast_ref::<gst::Preset>()
+        .unwrap()
+        .preset_names();
+    assert!(names.len() >= 3, "{names:?}");
+    let rgb = picture(SIDE, SIDE, 1);
+    for name in names {
+        let element = munitfilter();
+        let preset = element.dynamic_cast_ref::<gst::Preset>().unwrap();
+        preset.load_preset(&name).unwrap();
+        assert!(preset.meta(&name, "comment").is_some(), "{name}");
+        // Tests know no folder of models.
+        let model = element.property::<String>("model") + ".safetensors";
+        element.set_property("model", models.join(model).to_str().unwrap());
+        let line = Line::new(&element, &caps("RGB", SIDE, SIDE, (10, 1)));
+        line.push(frame(&rgb, 0));
+        line.pull();
+        let warnings = line
+            .messages()
+            .into_iter()
+            .filter(|message| message.type_() == gst::MessageType::Warning)
+            .count();
+        assert_eq!(warnings, 0, "{name}");
+    }
+}

@@ -12,6 +12,7 @@ mod layers;
 mod memory;
 mod parallel;
 mod simd;
+mod warnings;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
@@ -20,3 +21,4 @@ pub use device::{DeviceChoice, Precision};
 pub use parallel::{tame_spinning, use_threads};
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};
+pub use warnings::forward_warnings;

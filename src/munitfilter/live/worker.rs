@@ -24,7 +24,7 @@ use crate::munitfilter::stats::{Drop, Stage};
 use crate::munitfilter::style_director::StyleDirector;
 use crate::munitfilter::style_input::StylePicture;
 use crate::munitfilter::style_path::StylePath;
-use crate::munitfilter::{CAT, Quality, imp, picture};
+use crate::munitfilter::{CAT, Quality, imp, log_libtorch_warnings, picture};
 
 /// Owns the networks; lives from READY→PAUSED to PAUSED→READY.
 pub(crate) struct Worker {
@@ -123,6 +123,7 @@ impl Worker {
 
     /// Works until the exchange sends it away, or until something panics.
     pub fn run(mut self) {
+        log_libtorch_warnings();
         let exchange = self.exchange.clone();
         while let Some(job) = exchange.take() {
             let Some(element) = self.element.upgrade() else {
