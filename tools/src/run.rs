@@ -202,6 +202,7 @@ pub fn run(
     resume: bool,
 ) -> Result<Outcome> {
     config.check()?;
+    config = config.resolved();
     let layout = data_layout(&config)?;
     if resume {
         folder.check_run()?;
@@ -484,8 +485,8 @@ fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>
     }
     let path = config.vgg_weights.as_ref().with_context(|| {
         format!(
-            "vgg_w is {}, but no weights are given: name a .safetensors file with the tensors \
-             conv1_1.weight to conv5_3.bias of VGG-16 under vgg_weights, or set vgg_w to 0",
+            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file \
+             with the tensors conv1_1.weight to conv5_3.bias of VGG-16, or set vgg_w to 0",
             config.vgg_w
         )
     })?;

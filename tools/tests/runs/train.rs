@@ -9,6 +9,7 @@ use crate::common::{
 };
 use image::{Rgb, RgbImage};
 use rand::RngExt;
+use tch::{Device, Kind, Tensor};
 
 /// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
 /// before and after the interruption.
@@ -160,6 +161,103 @@ fn published_configurations_train_as_they_are() {
 }
 
 #[test]
+fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() {
+    let place = Place::new();
+    let arguments = format!(
+        "--config {} --out run --device cpu --threads 1",
+        config("perceptual.yaml")
+    );
+    let sentence = failed(place.run(MUNIT_TRAIN, &arguments));
+    assert_says(&sentence, &["vgg_w is 1", "--vgg-weights FILE"]);
+
+    write_vgg(&place.path("vgg.safetensors"));
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{arguments} --vgg-weights vgg.safetensors"),
+    ));
+    let losses = place.losses("run");
+    let columns: Vec<&str> = losses[0].split(',').collect();
+    for name in ["gen_vgg_a", "gen_vgg_b"] {
+        let column = columns.iter().position(|column| *column == name).unwrap();
+        for row in &losses[1..] {
+            let value: f64 = row.split(',').nth(column).unwrap().parse().unwrap();
+            assert!(value > 0.0, "{name} is {value}");
+        }
+    }
+    let written = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    assert_says(&written, &["vgg_w: 1.0", "vgg_weights: vgg.safetensors"]);
+    // The run remembers the file.
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run --iterations 3")));
+}
+
+/// Random weights of the shapes of VGG-16.
+fn write_vgg(path: &Path) {
+    let stages = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
+    let mut tensors = Vec::new();
+    let mut inputs = 3i64;
+    for (stage, (outputs, count)) in (1..).zip(stages) {
+        for layer in 1..=count {
+            let name = format!("conv{stage}_{layer}");
+            let options = (Kind::Float, Device::Cpu);
+            let scale = (2.0 / (9.0 * inputs as f64)).sqrt();
+            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * scale;
+            tensors.push((format!("{name}.weight"), weight));
+            tensors.push((format!("{name}.bias"), Tensor::zeros([outputs], options)));
+            inputs = outputs;
+        }
+    }
+    Tensor::write_safetensors(&tensors, path).unwrap();
+}
+
+#[test]
+fn a_unit_run_has_a_cycle_unless_it_is_told_otherwise() {
+    let place = Place::new();
+    fs::write(place.path("short.yaml"), "log_iter: 1").unwrap();
+    let flags = "--a datasets/shapes/trainA --b datasets/shapes/trainB --size 64 --dim 2 \
+                 --iterations 1 --device cpu --threads 1";
+    for (run, more, weight, column) in [
+        ("unit", "--trainer UNIT", "10.0", "gen_cyc_x_a"),
+        ("unit-0", "--trainer UNIT --cycle 0", "0.0", ""),
+        ("unit-3", "--trainer UNIT --cycle 3", "3.0", "gen_cyc_x_a"),
+        ("munit", "--trainer MUNIT", "0.0", ""),
+        (
+            "munit-3",
+            "--trainer MUNIT --cycle 3",
+            "3.0",
+            "gen_cycrecon_x_a",
+        ),
+    ] {
+        succeeded(place.run(
+            MUNIT_TRAIN,
+            &format!("--config short.yaml {flags} --out {run} {more}"),
+        ));
+        let written = fs::read_to_string(place.path(run).join("config.yaml")).unwrap();
+        assert_says(&written, &[&format!("recon_x_cyc_w: {weight}\n")]);
+        let losses = place.losses(run);
+        assert!(losses[0].contains(column), "{more}: {}", losses[0]);
+        assert_eq!(losses[0].contains("gen_cyc"), !column.is_empty(), "{more}");
+    }
+}
+
+#[test]
+fn without_a_configuration_pictures_are_resized_to_more_than_the_crop() {
+    let place = Place::new();
+    let flags = "--a datasets/shapes/trainA --b datasets/shapes/trainB --dim 1 --iterations 1";
+    for (run, more, sizes) in [
+        ("default", "", ["new_size: 287", "crop_image_width: 256"]),
+        (
+            "given",
+            "--size 64",
+            ["new_size: 72", "crop_image_width: 64"],
+        ),
+    ] {
+        succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out {run} {more} {GO_ON}")));
+        let written = fs::read_to_string(place.path(run).join("config.yaml")).unwrap();
+        assert_says(&written, &sizes);
+    }
+}
+
+#[test]
 fn flags_win_over_the_configuration() {
     let place = Place::new();
     succeeded(place.train(
@@ -295,6 +393,10 @@ fn what_cannot_be_trained_is_refused_in_one_sentence() {
             &["crop_image_height is 12", "at least 16"],
         ),
         ("--out run --size 0", &["crop_image_height is 0"]),
+        (
+            "--out run --size 4100",
+            &["crop_image_height is 4100", "4096"],
+        ),
         ("--out run --batch-size 0", &["batch_size is 0"]),
         ("--out run --dim 0", &["gen.dim is 0"]),
         ("--out run --iterations 0", &["max_iter is 0"]),
@@ -387,7 +489,7 @@ fn unusable_configurations_are_explained() {
         ),
         (
             folder.replace("vgg_w: 0", "vgg_w: 1"),
-            &["vgg_w is 1", "vgg_weights"],
+            &["vgg_w is 1", "--vgg-weights FILE"],
         ),
         (
             folder.replace("vgg_w: 0", "vgg_w: 1\nvgg_weights: missing.safetensors"),
