@@ -66,6 +66,8 @@ pub struct TrainConfig {
     pub display_size: usize,
     /// Iterations between checkpoints.
     pub snapshot_save_iter: u64,
+    /// *Ours:* minutes after which a checkpoint is due in any case.
+    pub snapshot_save_minutes: f64,
     /// Iterations between logged losses.
     pub log_iter: u64,
 
@@ -184,6 +186,7 @@ impl Default for TrainConfig {
             image_display_iter: 500,
             display_size: 8,
             snapshot_save_iter: 10_000,
+            snapshot_save_minutes: 10.0,
             log_iter: 10,
             max_iter: 1_000_000,
             batch_size: 1,
@@ -320,6 +323,12 @@ impl TrainConfig {
                     Framing::MAXIMUM_SIDE
                 );
             }
+        }
+        if !(self.snapshot_save_minutes.is_finite() && self.snapshot_save_minutes > 0.0) {
+            bail!(
+                "snapshot_save_minutes is {}; it must be a finite number above 0",
+                self.snapshot_save_minutes
+            );
         }
         for (key, value) in [
             ("beta1", self.beta1),
@@ -571,6 +580,7 @@ mod tests {
             ("log_iter: 0", "log_iter"),
             ("keep_checkpoints: 0", "keep_checkpoints"),
             ("display_size: 1000", "display_size"),
+            ("snapshot_save_minutes: 0", "snapshot_save_minutes"),
             ("recon_x_cyc_w: -1", "recon_x_cyc_w"),
             ("new_size_b: 0", "new_size_b"),
             ("new_size: 4097", "new_size"),

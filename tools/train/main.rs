@@ -83,7 +83,7 @@ struct Arguments {
     /// Arithmetic of the networks
     #[arg(long)]
     precision: Option<TrainingPrecision>,
-    /// Iterations between checkpoints
+    /// Iterations between checkpoints; one is written every ten minutes in any case
     #[arg(long, value_name = "N")]
     checkpoint_every: Option<u64>,
     /// Iterations between sample sheets that are kept

@@ -97,6 +97,127 @@ fn a_killed_run_goes_on_to_the_same_end() {
 }
 
 #[test]
+fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
+    let place = eventful();
+    let rare = "--checkpoint-every 1000000";
+    let run = place.path("killed");
+    let mut start = format!("{ANEW} --out killed --iterations 1000000 {rare}");
+    // As soon as there is a configuration, and some iterations later.
+    for rows in [None, Some(3)] {
+        let mut running = place.start(MUNIT_TRAIN, &start);
+        match rows {
+            Some(rows) => running.wait_for_rows(&run, rows),
+            None => running.wait_until("config.yaml", || run.join("config.yaml").exists()),
+        }
+        running.signal("KILL");
+        assert_eq!(running.wait().0, None);
+        assert_eq!(names(&run.join("checkpoints")), [""; 0]);
+        start = format!("{GO_ON} --resume killed");
+    }
+    let sentence = failed(place.run(MUNIT_EXPORT, "killed model.safetensors"));
+    assert_says(&sentence, &["no checkpoint yet", "--resume"]);
+    // It goes on as it was begun, as every run does.
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 9")));
+    assert_says(&sentence, &["\"seed: 0\"", "\"seed: 9\""]);
+
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{start} {end}")));
+    assert_says(&errors, &["no checkpoint yet"]);
+    let anew = format!("{ANEW} --out whole {rare} {end}");
+    succeeded(place.run(MUNIT_TRAIN, &anew));
+    assert_same_end(&place, "whole", "killed", last);
+}
+
+#[test]
+fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    failed(place.train("--out run --a datasets/shapes/trainA --b empty"));
+    assert!(place.path("run/checkpoints").exists());
+    let sentence = failed(place.train("--resume run"));
+    assert_says(
+        &sentence,
+        &["ended before its first iteration", "without --resume"],
+    );
+    succeeded(place.train("--out run"));
+}
+
+#[test]
+fn checkpoints_are_due_by_time_too() {
+    let place = eventful();
+    let configuration = fs::read_to_string(place.path("eventful.yaml")).unwrap();
+    // Three milliseconds: after almost every iteration.
+    let often = format!("{configuration}snapshot_save_minutes: 0.00005\n");
+    fs::write(place.path("eventful.yaml"), often).unwrap();
+    let rare = "--checkpoint-every 1000000";
+    let mut running = place.start(
+        MUNIT_TRAIN,
+        &format!("{ANEW} --out killed --iterations 1000000 {rare}"),
+    );
+    let checkpoints = place.path("killed/checkpoints");
+    running.wait_until("a checkpoint", || {
+        checkpoints.exists()
+            && names(&checkpoints)
+                .iter()
+                .any(|name| !name.starts_with('.'))
+    });
+    running.signal("KILL");
+    assert_eq!(running.wait().0, None);
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume killed {end}")));
+    assert!(!errors.contains("no checkpoint yet"), "{errors}");
+    let anew = format!("{ANEW} --out whole {rare} {end}");
+    succeeded(place.run(MUNIT_TRAIN, &anew));
+    assert_same_end(&place, "whole", "killed", last);
+}
+
+#[test]
+fn starting_anew_leaves_nothing_of_a_run_without_checkpoint() {
+    let place = eventful();
+    // Event files of another program, where no run has been yet.
+    let run = place.path("run");
+    fs::create_dir(&run).unwrap();
+    let foreign = run.join("events.out.tfevents.1.elsewhere");
+    fs::write(&foreign, "").unwrap();
+
+    let start = format!("{ANEW} --out run --iterations 1000000 --samples-every 2");
+    let rare = "--checkpoint-every 1000000";
+    let mut running = place.start(MUNIT_TRAIN, &format!("{start} {rare}"));
+    running.wait_for_rows(&run, 4);
+    running.signal("KILL");
+    running.wait();
+    assert!(foreign.exists());
+    assert_eq!(event_files(&run).len(), 2);
+    fs::remove_file(foreign).unwrap();
+    let abandoned = event_files(&run);
+
+    // A start that fails must not leave the abandoned run to --resume.
+    failed(place.run(MUNIT_TRAIN, &format!("{start} --data missing")));
+    assert!(run.join("config.yaml").exists());
+    fs::create_dir(place.path("empty")).unwrap();
+    let pictures = "--a datasets/shapes/trainA --b empty";
+    failed(place.run(MUNIT_TRAIN, &format!("{start} {pictures}")));
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run")));
+    assert_says(&sentence, &["ended before its first iteration"]);
+
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{ANEW} --out run --iterations 3 --samples-every 3 --seed 5 {rare}"),
+    ));
+    let events = event_files(&run);
+    assert_eq!(events.len(), 1);
+    assert_ne!(events, abandoned);
+    assert_eq!(place.losses("run").len(), 4);
+    assert_eq!(names(&run.join("samples")), ["iteration-000000003.png"]);
+    // From here on there is something to lose.
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 5")));
+    assert_says(&sentence, &["run: holds a run of 3 iterations", "--resume"]);
+    assert_eq!(event_files(&run), events);
+}
+
+#[test]
 fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
     let place = eventful();
     let mut start = format!("{ANEW} --out stopped --iterations 1000000");
@@ -597,6 +718,16 @@ fn going_back_from_a_damaged_checkpoint_keeps_those_that_are_whole() {
     let errors = succeeded(place.train("--resume run --iterations 6"));
     assert_says(&errors, &["iteration-000000009", "going back"]);
     assert_eq!(place.losses("run").len(), 7);
+}
+
+fn event_files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("events.out.tfevents."))
+        .collect();
+    names.sort();
+    names
 }
 
 /// What lies in a folder; event files, whose names hold the time, as one.
