@@ -198,8 +198,8 @@ impl Checkpoint {
         match problems.into_iter().next() {
             Some(problem) => bail!(problem),
             None => bail!(
-                "{}: there is no checkpoint yet; a run that ended before its first one is started \
-                 anew, without --resume",
+                "{}: there is no checkpoint yet; go on with the run by munit-train --resume until it \
+                 has written one",
                 folder.display()
             ),
         }

@@ -8,6 +8,8 @@ use munit::config::{Architecture, DiscriminatorConfig, Domain, Family, Generator
 use munit::networks::Initialisation;
 use serde::{Deserialize, Serialize};
 
+use crate::data::Framing;
+
 /// Which update rule; key `trainer`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum TrainerKind {
@@ -64,6 +66,8 @@ pub struct TrainConfig {
     pub display_size: usize,
     /// Iterations between checkpoints.
     pub snapshot_save_iter: u64,
+    /// *Ours:* minutes after which a checkpoint is due in any case.
+    pub snapshot_save_minutes: f64,
     /// Iterations between logged losses.
     pub log_iter: u64,
 
@@ -106,8 +110,9 @@ pub struct TrainConfig {
     pub recon_s_w: f64,
     /// Weight of content reconstruction (MUNIT).
     pub recon_c_w: f64,
-    /// Weight of the cycle; 0 leaves it out.
-    pub recon_x_cyc_w: f64,
+    /// Weight of the cycle, 0 to leave it out, if it is not the family's, see
+    /// [`Self::cycle_weight`].
+    pub recon_x_cyc_w: Option<f64>,
     /// Weight of the perceptual loss; 0 leaves it out.
     pub vgg_w: f64,
     /// Weight of the latent code's divergence from the prior (UNIT).
@@ -181,6 +186,7 @@ impl Default for TrainConfig {
             image_display_iter: 500,
             display_size: 8,
             snapshot_save_iter: 10_000,
+            snapshot_save_minutes: 10.0,
             log_iter: 10,
             max_iter: 1_000_000,
             batch_size: 1,
@@ -201,7 +207,7 @@ impl Default for TrainConfig {
             recon_x_w: 10.0,
             recon_s_w: 1.0,
             recon_c_w: 1.0,
-            recon_x_cyc_w: 0.0,
+            recon_x_cyc_w: None,
             vgg_w: 0.0,
             recon_kl_w: 0.01,
             recon_kl_cyc_w: 0.01,
@@ -234,6 +240,10 @@ impl Default for TrainConfig {
         }
     }
 }
+
+/// Where `new_size` is not given, pictures are resized to this much more than the crop, so that there
+/// is something to choose a crop from.
+const RESIZE_MARGIN: f64 = 1.12;
 
 /// Checkpoints are kept on disk in full; more would fill it unnoticed.
 const MOST_CHECKPOINTS: usize = 1000;
@@ -286,21 +296,39 @@ impl TrainConfig {
             ("display_size", self.display_size, 256),
             ("num_workers", self.num_workers.max(1), 256),
             ("keep_checkpoints", self.keep_checkpoints, MOST_CHECKPOINTS),
-            ("crop_image_height", self.crop_image_height, 8192),
-            ("crop_image_width", self.crop_image_width, 8192),
+            (
+                "crop_image_height",
+                self.crop_image_height,
+                Framing::MAXIMUM_SIDE,
+            ),
+            (
+                "crop_image_width",
+                self.crop_image_width,
+                Framing::MAXIMUM_SIDE,
+            ),
         ] {
             if !(1..=largest).contains(&value) {
                 bail!("{key} is {value}; it must lie between 1 and {largest}");
             }
         }
         self.check_crop()?;
-        for domain in Domain::ALL {
-            if let Some(size) = self
-                .explicit_new_size(domain)
-                .filter(|size| !(1..=8192).contains(size))
-            {
-                bail!("new_size is {size}; it must lie between 1 and 8192 pixels");
+        for (key, size) in [
+            ("new_size", self.new_size),
+            ("new_size_a", self.new_size_a),
+            ("new_size_b", self.new_size_b),
+        ] {
+            if let Some(size) = size.filter(|size| !(1..=Framing::MAXIMUM_SIDE).contains(size)) {
+                bail!(
+                    "{key} is {size}; it must lie between 1 and {} pixels",
+                    Framing::MAXIMUM_SIDE
+                );
             }
+        }
+        if !(self.snapshot_save_minutes.is_finite() && self.snapshot_save_minutes > 0.0) {
+            bail!(
+                "snapshot_save_minutes is {}; it must be a finite number above 0",
+                self.snapshot_save_minutes
+            );
         }
         for (key, value) in [
             ("beta1", self.beta1),
@@ -320,7 +348,7 @@ impl TrainConfig {
             ("recon_x_w", self.recon_x_w),
             ("recon_s_w", self.recon_s_w),
             ("recon_c_w", self.recon_c_w),
-            ("recon_x_cyc_w", self.recon_x_cyc_w),
+            ("recon_x_cyc_w", self.cycle_weight()),
             ("vgg_w", self.vgg_w),
             ("recon_kl_w", self.recon_kl_w),
             ("recon_kl_cyc_w", self.recon_kl_cyc_w),
@@ -370,7 +398,39 @@ impl TrainConfig {
     /// Shorter side of a picture of `domain` after resizing, in pixels.
     pub fn new_size(&self, domain: Domain) -> usize {
         self.explicit_new_size(domain)
-            .unwrap_or(self.crop_image_height.min(self.crop_image_width))
+            .unwrap_or_else(|| self.default_new_size())
+    }
+
+    fn default_new_size(&self) -> usize {
+        let crop = self.crop_image_height.min(self.crop_image_width);
+        let size = (crop as f64 * RESIZE_MARGIN).round() as usize;
+        size.min(Framing::MAXIMUM_SIDE)
+    }
+
+    /// Weight of the cycle: what is given, else that of the published configurations, where UNIT
+    /// always has a cycle.
+    pub fn cycle_weight(&self) -> f64 {
+        self.recon_x_cyc_w.unwrap_or(match self.trainer {
+            TrainerKind::Munit => 0.0,
+            TrainerKind::Unit => 10.0,
+        })
+    }
+
+    /// The same with the defaults that depend on other keys written out, so that a run's
+    /// `config.yaml` says what is computed.
+    pub fn resolved(self) -> Self {
+        let complete = Domain::ALL
+            .iter()
+            .all(|&domain| self.explicit_new_size(domain).is_some());
+        Self {
+            recon_x_cyc_w: Some(self.cycle_weight()),
+            new_size: if complete {
+                self.new_size
+            } else {
+                Some(self.default_new_size())
+            },
+            ..self
+        }
     }
 
     /// Shapes of the generators.
@@ -466,8 +526,36 @@ mod tests {
         let config = TrainConfig::parse("new_size_a: 300\nnew_size: 280").unwrap();
         assert_eq!(config.new_size(Domain::A), 300);
         assert_eq!(config.new_size(Domain::B), 280);
+    }
+
+    #[test]
+    fn pictures_are_resized_to_more_than_the_crop() {
         let config = TrainConfig::parse("crop_image_width: 320").unwrap();
-        assert_eq!(config.new_size(Domain::A), 256);
+        assert_eq!(config.new_size(Domain::A), 287);
+        assert_eq!(config.resolved().new_size, Some(287));
+        let config = TrainConfig::parse("new_size_b: 300").unwrap().resolved();
+        assert_eq!(config.new_size(Domain::A), 287);
+        assert_eq!(config.new_size(Domain::B), 300);
+        let config = TrainConfig::parse("new_size_a: 290\nnew_size_b: 300").unwrap();
+        assert_eq!(config.resolved().new_size, None);
+        // As far as pictures are resized at all.
+        let text = "crop_image_height: 4096\ncrop_image_width: 4096";
+        let config = TrainConfig::parse(text).unwrap();
+        assert_eq!(config.new_size(Domain::A), Framing::MAXIMUM_SIDE);
+    }
+
+    #[test]
+    fn the_cycle_is_the_familys_unless_it_is_given() {
+        for (text, weight) in [
+            ("{}", 0.0),
+            ("trainer: UNIT", 10.0),
+            ("trainer: UNIT\nrecon_x_cyc_w: 0", 0.0),
+            ("recon_x_cyc_w: 3", 3.0),
+        ] {
+            let config = TrainConfig::parse(text).unwrap();
+            assert_eq!(config.cycle_weight(), weight, "{text}");
+            assert_eq!(config.resolved().recon_x_cyc_w, Some(weight), "{text}");
+        }
     }
 
     #[test]
@@ -492,7 +580,12 @@ mod tests {
             ("log_iter: 0", "log_iter"),
             ("keep_checkpoints: 0", "keep_checkpoints"),
             ("display_size: 1000", "display_size"),
-            ("new_size_b: 0", "new_size"),
+            ("snapshot_save_minutes: 0", "snapshot_save_minutes"),
+            ("recon_x_cyc_w: -1", "recon_x_cyc_w"),
+            ("new_size_b: 0", "new_size_b"),
+            ("new_size: 4097", "new_size"),
+            ("crop_image_height: 4100", "crop_image_height"),
+            ("crop_image_width: 4100", "crop_image_width"),
             ("input_dim_a: 2", "input_dim_a"),
             ("gen: {n_downsample: 9}", "gen.n_downsample"),
             ("dis: {norm: adain}", "dis.norm"),

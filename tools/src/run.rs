@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use munit::atomic_file;
@@ -17,7 +18,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Framing, Loader, LoaderSettings, PictureSet, Source, load_picture};
 use crate::export;
-use crate::report::{Progress, ScalarLog};
+use crate::report::{EventWriter, Progress, ScalarLog};
 use crate::samples::{Samples, domain_name};
 use crate::trainer::{Pair, Trainer, noise_generator};
 
@@ -29,6 +30,10 @@ const SHOWN_LOSSES: [&str; 5] = [
     "gen_recon_x_b",
     "gen_recon_s_b",
 ];
+
+/// Begin and end of a kept sample sheet's name.
+const SAMPLE_SHEET_PREFIX: &str = "iteration-";
+const SAMPLE_SHEET_SUFFIX: &str = ".png";
 
 /// How a run came to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,19 +94,35 @@ impl RunFolder {
     fn check_run(&self) -> Result<()> {
         ensure!(
             self.config_file().exists() && self.checkpoints().is_dir(),
-            "{}: there is no run of munit-train in this folder; give the one that was its --out",
+            "{}: there is no run of munit-train in this folder, or it was ended before its first \
+             iteration; give the folder that was its --out, or start anew without --resume",
             self.0.display()
         );
         Ok(())
     }
 
-    fn check_unused(&self) -> Result<()> {
+    fn has_checkpoint(&self) -> Result<bool> {
+        Ok(!checkpoint::list(&self.checkpoints())?.is_empty())
+    }
+
+    /// Refuses a folder with a run's checkpoints. From a run that was ended before its first one,
+    /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
+    fn begin_anew(&self) -> Result<()> {
         if let Some((iteration, _)) = checkpoint::list(&self.checkpoints())?.last() {
             bail!(
                 "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
                  choose another folder with --out",
                 self.0.display()
             );
+        }
+        // Nothing in a folder without a config.yaml is of our making.
+        if self.config_file().exists() {
+            remove_files(&self.0, EventWriter::is_event_file)?;
+            remove_files(&self.samples(), is_sample_sheet)?;
+            // Last, so that a kill meanwhile leaves a folder that is cleared the next time. A kill
+            // after it must not let --resume take up the configuration of the old run.
+            let path = self.config_file();
+            fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
         }
         Ok(())
     }
@@ -137,6 +158,28 @@ impl RunFolder {
                 .with_context(|| format!("{}: cannot lock the run's folder", path.display())),
         }
     }
+}
+
+/// Removes the files in `folder` whose names are among those `unwanted`.
+fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("{}: cannot read", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("{}: cannot read", folder.display()))?;
+        if entry.file_name().to_str().is_some_and(&unwanted) {
+            let path = entry.path();
+            fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn sample_sheet_name(iteration: u64) -> String {
+    format!("{SAMPLE_SHEET_PREFIX}{iteration:09}{SAMPLE_SHEET_SUFFIX}")
+}
+
+fn is_sample_sheet(name: &str) -> bool {
+    name.starts_with(SAMPLE_SHEET_PREFIX) && name.ends_with(SAMPLE_SHEET_SUFFIX)
 }
 
 /// The four sources of pictures of a run. Test folders that are named on their own go before
@@ -187,7 +230,8 @@ pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
     })
 }
 
-/// Trains as `config` says in `folder`; with `resume`, goes on from the newest checkpoint there.
+/// Trains as `config` says in `folder`; with `resume`, goes on from the newest checkpoint there, or
+/// from the beginning if the run was ended before it had one.
 ///
 /// Ctrl-C and SIGTERM end the program at once as long as nothing is trained; from the first
 /// iteration on they end the run after the current one, with a checkpoint.
@@ -202,6 +246,7 @@ pub fn run(
     resume: bool,
 ) -> Result<Outcome> {
     config.check()?;
+    config = config.resolved();
     let layout = data_layout(&config)?;
     if resume {
         folder.check_run()?;
@@ -209,7 +254,10 @@ pub fn run(
     folder.create()?;
     let _lock = folder.lock()?;
     folder.remove_leftovers()?;
-    let resumed = if resume {
+    let resumed = if !resume {
+        folder.begin_anew()?;
+        None
+    } else if folder.has_checkpoint()? {
         let (checkpoint, problems) = folder.newest_checkpoint()?;
         for problem in problems {
             eprintln!("munit-train: {problem}; going back to the one before");
@@ -217,7 +265,10 @@ pub fn run(
         config = continued(&checkpoint.header.config, &config)?;
         Some(checkpoint)
     } else {
-        folder.check_unused()?;
+        // All that a run computes follows from its configuration, so that its beginning is kept in
+        // config.yaml.
+        eprintln!("munit-train: there is no checkpoint yet; the run starts over from iteration 0");
+        config = continued(&folder.config()?.resolved(), &config)?;
         None
     };
     let pictures = Pair {
@@ -242,13 +293,16 @@ pub fn run(
         loader_settings(&config),
         trainer.iteration,
     )?;
-    let mut log = ScalarLog::open(&folder.0, resumed.is_some().then_some(trainer.iteration))?;
+    let mut log = ScalarLog::open(&folder.0, resume.then_some(trainer.iteration))?;
     let mut progress = Progress::new(
         trainer.iteration,
         config.max_iter,
         2 * config.batch_size as u64,
     );
     let mut saved = resumed.as_ref().map(|_| trainer.iteration);
+    let longest_unsaved =
+        Duration::try_from_secs_f64(60.0 * config.snapshot_save_minutes).unwrap_or(Duration::MAX);
+    let mut saved_at = Instant::now();
     let stop = stop_on_signals()?;
 
     while trainer.iteration < config.max_iter && !stop.load(Ordering::Relaxed) {
@@ -282,9 +336,10 @@ pub fn run(
         progress.advance(iteration);
         save_samples(&trainer, &samples, folder, &mut log)
             .map_err(|error| explain(error, &config))?;
-        if iteration % config.snapshot_save_iter == 0 {
+        if iteration % config.snapshot_save_iter == 0 || saved_at.elapsed() >= longest_unsaved {
             save_checkpoint(&trainer, fingerprints, folder)?;
             saved = Some(iteration);
+            saved_at = Instant::now();
         }
     }
     progress.finish();
@@ -316,7 +371,7 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// What decides the numbers of a run comes from its checkpoint; what does not, from `wanted`.
+/// What decides the numbers of a run comes from its beginning; what does not, from `wanted`.
 fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<TrainConfig> {
     let free = |config: &TrainConfig| TrainConfig {
         max_iter: saved.max_iter,
@@ -324,6 +379,7 @@ fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<TrainConfig> {
         image_display_iter: saved.image_display_iter,
         display_size: saved.display_size,
         snapshot_save_iter: saved.snapshot_save_iter,
+        snapshot_save_minutes: saved.snapshot_save_minutes,
         log_iter: saved.log_iter,
         num_workers: saved.num_workers,
         keep_checkpoints: saved.keep_checkpoints,
@@ -350,7 +406,7 @@ fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<TrainConfig> {
         .find(|(saved, wanted)| saved != wanted);
     if let Some((saved, wanted)) = difference {
         bail!(
-            "the checkpoint was made with \"{}\", but \"{}\" was asked for; leave it out to go on, \
+            "the run was begun with \"{}\", but \"{}\" was asked for; leave it out to go on, \
              or start anew in another folder",
             saved.trim(),
             wanted.trim()
@@ -461,11 +517,7 @@ fn save_samples(
     let sheet = samples.sheet(&trainer.averaged_generators()?, family, iteration)?;
     sheet.save(&folder.0.join("samples.png"))?;
     if keep {
-        sheet.save(
-            &folder
-                .samples()
-                .join(format!("iteration-{iteration:09}.png")),
-        )?;
+        sheet.save(&folder.samples().join(sample_sheet_name(iteration)))?;
         log.write_image(iteration, "samples", &sheet.render())?;
     }
     Ok(())
@@ -484,8 +536,8 @@ fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>
     }
     let path = config.vgg_weights.as_ref().with_context(|| {
         format!(
-            "vgg_w is {}, but no weights are given: name a .safetensors file with the tensors \
-             conv1_1.weight to conv5_3.bias of VGG-16 under vgg_weights, or set vgg_w to 0",
+            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file \
+             with the tensors conv1_1.weight to conv5_3.bias of VGG-16, or set vgg_w to 0",
             config.vgg_w
         )
     })?;

@@ -125,7 +125,7 @@ impl Trainer {
         config.check()?;
         if config.vgg_w > 0.0 && perceptual.is_none() {
             anyhow::bail!(
-                "vgg_w is {}, but there are no VGG-16 weights; name a .safetensors file with vgg_weights",
+                "vgg_w is {}, but there are no VGG-16 weights; give a .safetensors file with --vgg-weights",
                 config.vgg_w
             );
         }
@@ -316,11 +316,12 @@ impl Trainer {
         terms.add("gen_recon_s_b", config.recon_s_w, l1(&s_b_recon, &s.b)?)?;
         terms.add("gen_recon_c_a", config.recon_c_w, l1(&c_a_recon, &c_a)?)?;
         terms.add("gen_recon_c_b", config.recon_c_w, l1(&c_b_recon, &c_b)?)?;
-        if config.recon_x_cyc_w > 0.0 {
+        let cycle_weight = config.cycle_weight();
+        if cycle_weight > 0.0 {
             let x_aba = gen_a.decode(&c_a_recon, Some(&s_a_prime))?;
             let x_bab = gen_b.decode(&c_b_recon, Some(&s_b_prime))?;
-            terms.add("gen_cycrecon_x_a", config.recon_x_cyc_w, l1(&x_aba, &x.a)?)?;
-            terms.add("gen_cycrecon_x_b", config.recon_x_cyc_w, l1(&x_bab, &x.b)?)?;
+            terms.add("gen_cycrecon_x_a", cycle_weight, l1(&x_aba, &x.a)?)?;
+            terms.add("gen_cycrecon_x_b", cycle_weight, l1(&x_bab, &x.b)?)?;
         }
         self.add_picture_terms(&mut terms, x, &Pair { a: x_ba, b: x_ab })?;
         Ok(terms)
@@ -347,11 +348,12 @@ impl Trainer {
         terms.add("gen_recon_x_b", config.recon_x_w, l1(&x_b_recon, &x.b)?)?;
         terms.add("gen_recon_kl_a", config.recon_kl_w, kl(&h_a)?)?;
         terms.add("gen_recon_kl_b", config.recon_kl_w, kl(&h_b)?)?;
-        if config.recon_x_cyc_w > 0.0 {
+        let cycle_weight = config.cycle_weight();
+        if cycle_weight > 0.0 {
             let x_aba = gen_a.decode(&noisy_a_recon, None)?;
             let x_bab = gen_b.decode(&noisy_b_recon, None)?;
-            terms.add("gen_cyc_x_a", config.recon_x_cyc_w, l1(&x_aba, &x.a)?)?;
-            terms.add("gen_cyc_x_b", config.recon_x_cyc_w, l1(&x_bab, &x.b)?)?;
+            terms.add("gen_cyc_x_a", cycle_weight, l1(&x_aba, &x.a)?)?;
+            terms.add("gen_cyc_x_b", cycle_weight, l1(&x_bab, &x.b)?)?;
         }
         terms.add(
             "gen_recon_kl_cyc_aba",

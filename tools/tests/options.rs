@@ -12,7 +12,7 @@ fn tiny() -> TrainConfig {
         crop_image_height: 16,
         crop_image_width: 24,
         batch_size: 2,
-        recon_x_cyc_w: 10.0,
+        recon_x_cyc_w: Some(10.0),
         lr: 1e-3,
         ..TrainConfig::default()
     };

@@ -334,6 +334,19 @@ fn a_model_of_one_direction_is_enough() {
 }
 
 #[test]
+fn a_strip_is_translated_and_gives_its_style_like_any_picture() {
+    let tiny = Tiny::new(Family::Munit);
+    let place = Workplace::new(&tiny.model);
+    let strip = picture_tensor(&place.picture("strip.png", 16, 320)).unwrap();
+    let encoded = tch::no_grad(|| tiny.generators[1].encode_style(&strip).unwrap());
+    let encoded = Vec::<f32>::try_from(encoded.reshape(-1)).unwrap();
+    place.succeed("strip.png out.png --raw raw.safetensors --style-image strip.png");
+    let expected = tiny.expected(&strip, Direction::A2b, &encoded);
+    assert!(difference(&place.output("raw.safetensors"), &expected) < 1e-5);
+    assert_eq!(read(&place.path("out.png")).dimensions(), (16, 320));
+}
+
+#[test]
 fn a_folder_keeps_its_names_and_broken_pictures_are_skipped() {
     let place = Workplace::new(&Tiny::new(Family::Munit).model);
     place.picture("in/one.png", 32, 32);

@@ -73,13 +73,17 @@ struct Arguments {
     /// Learning rate
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Weight of the cycle: 10 keeps shapes, 0 lets them change
+    /// VGG-16 weights for the perceptual loss, where the configuration has a vgg_w
+    #[arg(long, value_name = "FILE")]
+    vgg_weights: Option<PathBuf>,
+    /// Weight of the cycle: 10 keeps shapes, 0 lets them change [default: the configuration's, else
+    /// 0 for MUNIT and 10 for UNIT]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     cycle: Option<f64>,
     /// Arithmetic of the networks
     #[arg(long)]
     precision: Option<TrainingPrecision>,
-    /// Iterations between checkpoints
+    /// Iterations between checkpoints; one is written every ten minutes in any case
     #[arg(long, value_name = "N")]
     checkpoint_every: Option<u64>,
     /// Iterations between sample sheets that are kept
@@ -95,9 +99,6 @@ struct Arguments {
     #[arg(long, value_name = "N")]
     threads: Option<i32>,
 }
-
-/// Pictures are resized to this much more than the crop, so that there is something to choose.
-const RESIZE_MARGIN: f64 = 1.12;
 
 fn main() -> ExitCode {
     program::run("munit-train", |arguments| train(&arguments))
@@ -152,8 +153,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     };
     if let Some(size) = arguments.size {
         (config.crop_image_height, config.crop_image_width) = (size, size);
-        config.new_size = Some((size as f64 * RESIZE_MARGIN).round() as usize);
-        (config.new_size_a, config.new_size_b) = (None, None);
+        (config.new_size, config.new_size_a, config.new_size_b) = (None, None, None);
     }
     let folders = [
         (
@@ -192,7 +192,10 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.discriminator.dim, arguments.dim);
     set(&mut config.generator.style_dim, arguments.style_dim);
     set(&mut config.lr, arguments.lr);
-    set(&mut config.recon_x_cyc_w, arguments.cycle);
+    config.recon_x_cyc_w = arguments.cycle.or(config.recon_x_cyc_w);
+    if arguments.vgg_weights.is_some() {
+        config.vgg_weights.clone_from(&arguments.vgg_weights);
+    }
     set(&mut config.precision, arguments.precision);
     set(&mut config.snapshot_save_iter, arguments.checkpoint_every);
     set(&mut config.image_save_iter, arguments.samples_every);

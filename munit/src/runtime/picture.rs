@@ -14,19 +14,28 @@ use super::parallel;
 use crate::config::Padding;
 use crate::{Error, Result};
 
-/// Layout of an 8-bit picture; the names are GStreamer's.
+/// Layout of an 8-bit picture; the names are GStreamer's and list the bytes of a pixel in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
 pub enum PictureFormat {
+    /// Three bytes: red, green, blue.
     Rgb,
+    /// Three bytes: blue, green, red.
     Bgr,
+    /// Four bytes: red, green, blue, one unused.
     Rgbx,
+    /// Four bytes: blue, green, red, one unused.
     Bgrx,
+    /// Four bytes: one unused, red, green, blue.
     Xrgb,
+    /// Four bytes: one unused, blue, green, red.
     Xbgr,
+    /// Four bytes: red, green, blue, opacity.
     Rgba,
+    /// Four bytes: blue, green, red, opacity.
     Bgra,
+    /// Four bytes: opacity, red, green, blue.
     Argb,
+    /// Four bytes: opacity, blue, green, red.
     Abgr,
     /// Three planes in the order red, green, blue.
     Rgbp,

@@ -5,7 +5,7 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::RgbImage;
 use rand::{Rng, RngExt};
 
-use super::picture::PictureError;
+use super::picture::{MAXIMUM_DECODED_BYTES, PictureError};
 
 /// How the pictures of one domain are resized and cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,14 @@ impl Framing {
 
     /// Resizes a picture so that its shorter side has `new_size` pixels, or more where the crop
     /// would not fit, with the antialiased bilinear filter of the published loader.
+    ///
+    /// # Errors
+    /// [`PictureError::TooLarge`], since the longer side of a strip grows along with the shorter.
     pub(super) fn resize(&self, picture: &RgbImage) -> Result<Resized, PictureError> {
         let (width, height) = self.resized_size(picture.width(), picture.height());
+        if u64::from(width) * u64::from(height) * self.channels as u64 > MAXIMUM_DECODED_BYTES {
+            return Err(PictureError::TooLarge);
+        }
         let grey;
         let (samples, pixel_type) = if self.channels == 1 {
             grey = luma(picture.as_raw());
@@ -219,6 +225,15 @@ mod tests {
                 assert!(to_width.min(to_height) >= 48);
             }
         }
+    }
+
+    #[test]
+    fn a_strip_is_refused_where_it_would_grow_beyond_memory() {
+        let strip = picture(16, 4096, 1);
+        let resized = framing(64, 64, 64, 3).resize(&strip).ok().unwrap();
+        assert_eq!((resized.width, resized.height), (64, 16_384));
+        let error = framing(4096, 64, 64, 3).resize(&strip).err();
+        assert_eq!(error, Some(PictureError::TooLarge));
     }
 
     #[test]

@@ -12,12 +12,12 @@ use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
 };
 
-/// Pictures whose shorter side has fewer pixels than this are left out: nothing can be learnt from
-/// an icon or a tracking pixel.
+/// Pictures whose shorter side has fewer pixels than this cannot be used: the networks halve a
+/// picture up to four times, and nothing can be learnt from an icon or a tracking pixel.
 pub const MINIMUM_SIDE: u32 = 16;
 
-/// Pictures more than this many times as long as they are wide are left out: a crop would show
-/// next to nothing of such a strip.
+/// Pictures more than this many times as long as they are wide are not trained on: a crop would
+/// show next to nothing of such a strip.
 pub const MAXIMUM_ASPECT: u32 = 16;
 
 /// A file larger than this is not opened.
@@ -27,7 +27,7 @@ const MAXIMUM_FILE_BYTES: u64 = 512 << 20;
 const MAXIMUM_SIDE: u32 = 32_768;
 
 /// The memory that one decoded picture may take: 178 megapixels in 8-bit RGB.
-const MAXIMUM_DECODED_BYTES: u64 = 512 << 20;
+pub(super) const MAXIMUM_DECODED_BYTES: u64 = 512 << 20;
 
 /// Samples of a picture of one colour may differ by this much, for the noise of compression.
 const BLANK_TOLERANCE: u8 = 2;
@@ -83,7 +83,7 @@ impl fmt::Display for PictureError {
             Self::Broken(reason) => write!(f, "it is damaged: {reason}"),
             Self::TooLarge => write!(
                 f,
-                "it is too large; at most {MAXIMUM_SIDE} pixels a side and {} MiB are decoded",
+                "it is too large; at most {MAXIMUM_SIDE} pixels a side and {} MiB are decoded or resized to",
                 MAXIMUM_DECODED_BYTES >> 20
             ),
             Self::TooSmall { width, height } => write!(
@@ -92,7 +92,7 @@ impl fmt::Display for PictureError {
             ),
             Self::Strip { width, height } => write!(
                 f,
-                "{width}×{height} is a strip; the longer side may be {MAXIMUM_ASPECT} times the shorter"
+                "{width}×{height} is a strip; the longer side of a training picture may be {MAXIMUM_ASPECT} times the shorter"
             ),
             Self::Blank => write!(f, "it is blank: all of one colour"),
         }
@@ -128,8 +128,8 @@ impl From<ImageError> for PictureError {
 /// are converted, transparent ones laid on white, and the orientation in the file is obeyed.
 ///
 /// # Errors
-/// What is wrong with the file, except [`PictureError::Blank`], which only [`PictureSet::scan`]
-/// looks for. The text does not name the path.
+/// What is wrong with the file, except [`PictureError::Strip`] and [`PictureError::Blank`], which
+/// only [`PictureSet::scan`] looks for. The text does not name the path.
 ///
 /// [`PictureSet::scan`]: super::PictureSet::scan
 pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
@@ -149,6 +149,12 @@ pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
 /// Whether the first bytes of a file announce a picture, of a format that is read here or not.
 pub(super) fn looks_like_picture(first_bytes: &[u8]) -> bool {
     image::guess_format(first_bytes).is_ok()
+}
+
+/// Whether a picture is longer than [`MAXIMUM_ASPECT`] allows.
+pub(super) fn is_strip(picture: &RgbImage) -> bool {
+    let (width, height) = picture.dimensions();
+    width.max(height) > MAXIMUM_ASPECT * width.min(height)
 }
 
 /// Whether all pixels have the same colour, but for the noise of compression.
@@ -215,14 +221,10 @@ fn decode(content: &[u8]) -> Result<RgbImage, PictureError> {
 }
 
 fn check_size(width: u32, height: u32) -> Result<(), PictureError> {
-    let (shorter, longer) = (width.min(height), width.max(height));
-    if shorter < MINIMUM_SIDE {
-        Err(PictureError::TooSmall { width, height })
-    } else if longer / shorter >= MAXIMUM_ASPECT && longer > shorter * MAXIMUM_ASPECT {
-        Err(PictureError::Strip { width, height })
-    } else {
-        Ok(())
+    if width.min(height) < MINIMUM_SIDE {
+        return Err(PictureError::TooSmall { width, height });
     }
+    Ok(())
 }
 
 fn on_white(picture: DynamicImage) -> RgbImage {
@@ -442,14 +444,15 @@ mod tests {
     }
 
     #[test]
-    fn tiny_pictures_and_strips_are_refused() {
+    fn tiny_pictures_are_refused_and_strips_are_not() {
         for (width, height, usable) in [(16, 16, true), (15, 16, false), (16, 15, false)] {
             let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
             assert_eq!(read("a.png", &content).is_ok(), usable, "{width}×{height}");
         }
-        for (width, height, usable) in [(256, 16, true), (257, 16, false), (16, 400, false)] {
+        for (width, height, strip) in [(256, 16, false), (257, 16, true), (16, 400, true)] {
             let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
-            assert_eq!(read("a.png", &content).is_ok(), usable, "{width}×{height}");
+            let read = read("a.png", &content).unwrap();
+            assert_eq!(is_strip(&read), strip, "{width}×{height}");
         }
     }
 

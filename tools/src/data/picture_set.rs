@@ -38,7 +38,7 @@ pub struct PictureSet {
 
 impl PictureSet {
     /// Finds the pictures of a source and decodes each of them once, on all cores, to leave out
-    /// those that are broken, tiny or blank.
+    /// those that are broken, tiny, blank or strips.
     ///
     /// `progress` is called with the number of pictures looked at and the number of all, after
     /// each picture, from several threads.
@@ -112,7 +112,12 @@ impl PictureSet {
 }
 
 fn check(path: &Path) -> Result<(), PictureError> {
-    if picture::is_blank(&read_picture(path)?) {
+    let picture = read_picture(path)?;
+    if picture::is_strip(&picture) {
+        let (width, height) = picture.dimensions();
+        return Err(PictureError::Strip { width, height });
+    }
+    if picture::is_blank(&picture) {
         return Err(PictureError::Blank);
     }
     Ok(())
@@ -148,6 +153,7 @@ mod tests {
         picture(20, 20, 2).save(root.join("a.png")).unwrap();
         fs::rename(root.join("a.png"), root.join("without ending")).unwrap();
         picture(8, 8, 1).save(root.join("tiny.png")).unwrap();
+        picture(17, 273, 1).save(root.join("strip.png")).unwrap();
         let white = RgbImage::from_pixel(20, 20, Rgb([255; 3]));
         white.save(root.join("white.bmp")).unwrap();
         fs::write(root.join("broken.jpg"), "\u{0}").unwrap();
@@ -166,8 +172,13 @@ mod tests {
             width: 8,
             height: 8,
         };
+        let strip = PictureError::Strip {
+            width: 17,
+            height: 273,
+        };
         let skipped = [
             ("broken.jpg", PictureError::NotAPicture),
+            ("strip.png", strip),
             ("tiny.png", tiny),
             ("white.bmp", PictureError::Blank),
         ];

@@ -8,3 +8,4 @@ pub mod tensorboard;
 pub use progress::Progress;
 pub use scalars::ScalarLog;
 pub use sheet::Sheet;
+pub use tensorboard::EventWriter;

@@ -83,7 +83,15 @@ pub struct EventWriter {
     file: File,
 }
 
+/// How the name of every event file begins; TensorBoard looks for it.
+const FILE_PREFIX: &str = "events.out.tfevents.";
+
 impl EventWriter {
+    /// Whether `name` is that of an event file.
+    pub fn is_event_file(name: &str) -> bool {
+        name.starts_with(FILE_PREFIX)
+    }
+
     /// A new event file in `folder`, beside those that the same run wrote before it was resumed,
     /// of which a reader shall forget every step after `resume_at`.
     ///
@@ -93,7 +101,7 @@ impl EventWriter {
         let now = since_epoch();
         // Readers go through a folder's files in the order of their names.
         let path = folder.join(format!(
-            "events.out.tfevents.{:010}.{:09}",
+            "{FILE_PREFIX}{:010}.{:09}",
             now.as_secs(),
             now.subsec_nanos()
         ));

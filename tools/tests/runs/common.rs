@@ -117,9 +117,14 @@ impl Running {
     pub fn wait_for_rows(&mut self, folder: &Path, rows: usize) {
         let table = folder.join("losses.csv");
         let written = || fs::read_to_string(&table).map_or(0, |table| table.lines().count());
+        self.wait_until(&format!("{rows} rows in {table:?}"), || written() > rows);
+    }
+
+    /// Waits until `reached` says yes to `what`.
+    pub fn wait_until(&mut self, what: &str, reached: impl Fn() -> bool) {
         let started = Instant::now();
-        while written() <= rows {
-            assert!(started.elapsed() < PATIENCE, "no rows in {table:?}");
+        while !reached() {
+            assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
             if let Some(status) = self.child().try_wait().unwrap() {
                 panic!("it ended by itself: {status}, {}", self.finish());
             }

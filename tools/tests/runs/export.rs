@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use image::{Rgb, RgbImage};
+
 use crate::common::{MUNIT_EXPORT, MUNIT_INFO, Place, assert_says, failed, succeeded, text};
 use munit::config::{Direction, Domain, Family};
 use munit::model_file::{Model, NamedStyle};
@@ -83,6 +85,15 @@ fn named_styles_are_drawn_given_or_taken_from_a_picture() {
 
     let model = export(&place, "--directions b2a --style violet=12");
     assert_eq!(model.metadata.styles["violet"].domain, Domain::A);
+}
+
+#[test]
+fn the_style_of_a_strip_can_be_named() {
+    let place = trained("");
+    let strip = RgbImage::from_fn(20, 400, |x, y| Rgb([x as u8, (y / 2) as u8, 90]));
+    strip.save(place.path("strip.png")).unwrap();
+    let model = export(&place, "--style long=strip.png");
+    assert!(model.metadata.styles.contains_key("long"));
 }
 
 #[test]

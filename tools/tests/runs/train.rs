@@ -9,6 +9,7 @@ use crate::common::{
 };
 use image::{Rgb, RgbImage};
 use rand::RngExt;
+use tch::{Device, Kind, Tensor};
 
 /// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
 /// before and after the interruption.
@@ -96,6 +97,127 @@ fn a_killed_run_goes_on_to_the_same_end() {
 }
 
 #[test]
+fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
+    let place = eventful();
+    let rare = "--checkpoint-every 1000000";
+    let run = place.path("killed");
+    let mut start = format!("{ANEW} --out killed --iterations 1000000 {rare}");
+    // As soon as there is a configuration, and some iterations later.
+    for rows in [None, Some(3)] {
+        let mut running = place.start(MUNIT_TRAIN, &start);
+        match rows {
+            Some(rows) => running.wait_for_rows(&run, rows),
+            None => running.wait_until("config.yaml", || run.join("config.yaml").exists()),
+        }
+        running.signal("KILL");
+        assert_eq!(running.wait().0, None);
+        assert_eq!(names(&run.join("checkpoints")), [""; 0]);
+        start = format!("{GO_ON} --resume killed");
+    }
+    let sentence = failed(place.run(MUNIT_EXPORT, "killed model.safetensors"));
+    assert_says(&sentence, &["no checkpoint yet", "--resume"]);
+    // It goes on as it was begun, as every run does.
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 9")));
+    assert_says(&sentence, &["\"seed: 0\"", "\"seed: 9\""]);
+
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{start} {end}")));
+    assert_says(&errors, &["no checkpoint yet"]);
+    let anew = format!("{ANEW} --out whole {rare} {end}");
+    succeeded(place.run(MUNIT_TRAIN, &anew));
+    assert_same_end(&place, "whole", "killed", last);
+}
+
+#[test]
+fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).unwrap();
+    failed(place.train("--out run --a datasets/shapes/trainA --b empty"));
+    assert!(place.path("run/checkpoints").exists());
+    let sentence = failed(place.train("--resume run"));
+    assert_says(
+        &sentence,
+        &["ended before its first iteration", "without --resume"],
+    );
+    succeeded(place.train("--out run"));
+}
+
+#[test]
+fn checkpoints_are_due_by_time_too() {
+    let place = eventful();
+    let configuration = fs::read_to_string(place.path("eventful.yaml")).unwrap();
+    // Three milliseconds: after almost every iteration.
+    let often = format!("{configuration}snapshot_save_minutes: 0.00005\n");
+    fs::write(place.path("eventful.yaml"), often).unwrap();
+    let rare = "--checkpoint-every 1000000";
+    let mut running = place.start(
+        MUNIT_TRAIN,
+        &format!("{ANEW} --out killed --iterations 1000000 {rare}"),
+    );
+    let checkpoints = place.path("killed/checkpoints");
+    running.wait_until("a checkpoint", || {
+        checkpoints.exists()
+            && names(&checkpoints)
+                .iter()
+                .any(|name| !name.starts_with('.'))
+    });
+    running.signal("KILL");
+    assert_eq!(running.wait().0, None);
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume killed {end}")));
+    assert!(!errors.contains("no checkpoint yet"), "{errors}");
+    let anew = format!("{ANEW} --out whole {rare} {end}");
+    succeeded(place.run(MUNIT_TRAIN, &anew));
+    assert_same_end(&place, "whole", "killed", last);
+}
+
+#[test]
+fn starting_anew_leaves_nothing_of_a_run_without_checkpoint() {
+    let place = eventful();
+    // Event files of another program, where no run has been yet.
+    let run = place.path("run");
+    fs::create_dir(&run).unwrap();
+    let foreign = run.join("events.out.tfevents.1.elsewhere");
+    fs::write(&foreign, "").unwrap();
+
+    let start = format!("{ANEW} --out run --iterations 1000000 --samples-every 2");
+    let rare = "--checkpoint-every 1000000";
+    let mut running = place.start(MUNIT_TRAIN, &format!("{start} {rare}"));
+    running.wait_for_rows(&run, 4);
+    running.signal("KILL");
+    running.wait();
+    assert!(foreign.exists());
+    assert_eq!(event_files(&run).len(), 2);
+    fs::remove_file(foreign).unwrap();
+    let abandoned = event_files(&run);
+
+    // A start that fails must not leave the abandoned run to --resume.
+    failed(place.run(MUNIT_TRAIN, &format!("{start} --data missing")));
+    assert!(run.join("config.yaml").exists());
+    fs::create_dir(place.path("empty")).unwrap();
+    let pictures = "--a datasets/shapes/trainA --b empty";
+    failed(place.run(MUNIT_TRAIN, &format!("{start} {pictures}")));
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run")));
+    assert_says(&sentence, &["ended before its first iteration"]);
+
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{ANEW} --out run --iterations 3 --samples-every 3 --seed 5 {rare}"),
+    ));
+    let events = event_files(&run);
+    assert_eq!(events.len(), 1);
+    assert_ne!(events, abandoned);
+    assert_eq!(place.losses("run").len(), 4);
+    assert_eq!(names(&run.join("samples")), ["iteration-000000003.png"]);
+    // From here on there is something to lose.
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 5")));
+    assert_says(&sentence, &["run: holds a run of 3 iterations", "--resume"]);
+    assert_eq!(event_files(&run), events);
+}
+
+#[test]
 fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
     let place = eventful();
     let mut start = format!("{ANEW} --out stopped --iterations 1000000");
@@ -156,6 +278,103 @@ fn published_configurations_train_as_they_are() {
         );
         assert_eq!(info["iterations"], 2, "{file}");
         assert!(place.path(&run).join("samples.png").exists(), "{file}");
+    }
+}
+
+#[test]
+fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() {
+    let place = Place::new();
+    let arguments = format!(
+        "--config {} --out run --device cpu --threads 1",
+        config("perceptual.yaml")
+    );
+    let sentence = failed(place.run(MUNIT_TRAIN, &arguments));
+    assert_says(&sentence, &["vgg_w is 1", "--vgg-weights FILE"]);
+
+    write_vgg(&place.path("vgg.safetensors"));
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{arguments} --vgg-weights vgg.safetensors"),
+    ));
+    let losses = place.losses("run");
+    let columns: Vec<&str> = losses[0].split(',').collect();
+    for name in ["gen_vgg_a", "gen_vgg_b"] {
+        let column = columns.iter().position(|column| *column == name).unwrap();
+        for row in &losses[1..] {
+            let value: f64 = row.split(',').nth(column).unwrap().parse().unwrap();
+            assert!(value > 0.0, "{name} is {value}");
+        }
+    }
+    let written = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    assert_says(&written, &["vgg_w: 1.0", "vgg_weights: vgg.safetensors"]);
+    // The run remembers the file.
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run --iterations 3")));
+}
+
+/// Random weights of the shapes of VGG-16.
+fn write_vgg(path: &Path) {
+    let stages = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
+    let mut tensors = Vec::new();
+    let mut inputs = 3i64;
+    for (stage, (outputs, count)) in (1..).zip(stages) {
+        for layer in 1..=count {
+            let name = format!("conv{stage}_{layer}");
+            let options = (Kind::Float, Device::Cpu);
+            let scale = (2.0 / (9.0 * inputs as f64)).sqrt();
+            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * scale;
+            tensors.push((format!("{name}.weight"), weight));
+            tensors.push((format!("{name}.bias"), Tensor::zeros([outputs], options)));
+            inputs = outputs;
+        }
+    }
+    Tensor::write_safetensors(&tensors, path).unwrap();
+}
+
+#[test]
+fn a_unit_run_has_a_cycle_unless_it_is_told_otherwise() {
+    let place = Place::new();
+    fs::write(place.path("short.yaml"), "log_iter: 1").unwrap();
+    let flags = "--a datasets/shapes/trainA --b datasets/shapes/trainB --size 64 --dim 2 \
+                 --iterations 1 --device cpu --threads 1";
+    for (run, more, weight, column) in [
+        ("unit", "--trainer UNIT", "10.0", "gen_cyc_x_a"),
+        ("unit-0", "--trainer UNIT --cycle 0", "0.0", ""),
+        ("unit-3", "--trainer UNIT --cycle 3", "3.0", "gen_cyc_x_a"),
+        ("munit", "--trainer MUNIT", "0.0", ""),
+        (
+            "munit-3",
+            "--trainer MUNIT --cycle 3",
+            "3.0",
+            "gen_cycrecon_x_a",
+        ),
+    ] {
+        succeeded(place.run(
+            MUNIT_TRAIN,
+            &format!("--config short.yaml {flags} --out {run} {more}"),
+        ));
+        let written = fs::read_to_string(place.path(run).join("config.yaml")).unwrap();
+        assert_says(&written, &[&format!("recon_x_cyc_w: {weight}\n")]);
+        let losses = place.losses(run);
+        assert!(losses[0].contains(column), "{more}: {}", losses[0]);
+        assert_eq!(losses[0].contains("gen_cyc"), !column.is_empty(), "{more}");
+    }
+}
+
+#[test]
+fn without_a_configuration_pictures_are_resized_to_more_than_the_crop() {
+    let place = Place::new();
+    let flags = "--a datasets/shapes/trainA --b datasets/shapes/trainB --dim 1 --iterations 1";
+    for (run, more, sizes) in [
+        ("default", "", ["new_size: 287", "crop_image_width: 256"]),
+        (
+            "given",
+            "--size 64",
+            ["new_size: 72", "crop_image_width: 64"],
+        ),
+    ] {
+        succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out {run} {more} {GO_ON}")));
+        let written = fs::read_to_string(place.path(run).join("config.yaml")).unwrap();
+        assert_says(&written, &sizes);
     }
 }
 
@@ -295,6 +514,10 @@ fn what_cannot_be_trained_is_refused_in_one_sentence() {
             &["crop_image_height is 12", "at least 16"],
         ),
         ("--out run --size 0", &["crop_image_height is 0"]),
+        (
+            "--out run --size 4100",
+            &["crop_image_height is 4100", "4096"],
+        ),
         ("--out run --batch-size 0", &["batch_size is 0"]),
         ("--out run --dim 0", &["gen.dim is 0"]),
         ("--out run --iterations 0", &["max_iter is 0"]),
@@ -387,7 +610,7 @@ fn unusable_configurations_are_explained() {
         ),
         (
             folder.replace("vgg_w: 0", "vgg_w: 1"),
-            &["vgg_w is 1", "vgg_weights"],
+            &["vgg_w is 1", "--vgg-weights FILE"],
         ),
         (
             folder.replace("vgg_w: 0", "vgg_w: 1\nvgg_weights: missing.safetensors"),
@@ -495,6 +718,16 @@ fn going_back_from_a_damaged_checkpoint_keeps_those_that_are_whole() {
     let errors = succeeded(place.train("--resume run --iterations 6"));
     assert_says(&errors, &["iteration-000000009", "going back"]);
     assert_eq!(place.losses("run").len(), 7);
+}
+
+fn event_files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("events.out.tfevents."))
+        .collect();
+    names.sort();
+    names
 }
 
 /// What lies in a folder; event files, whose names hold the time, as one.
