@@ -13,7 +13,9 @@ help: ## Show this list
 	@echo 'make TARGET, where TARGET is one of'
 	@sed -nE 's/^([a-z]+):.*## (.*)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: setup ## Translate a video: the project's own, INPUT=clip.mp4 or INPUT=/dev/video0
+demo: ## Translate a video: the project's own, INPUT=clip.mp4 or INPUT=/dev/video0
+	@scripts/demo --check
+	@$(MAKE) --no-print-directory setup
 	@scripts/demo
 
 test: setup ## Run every check: formatting, clippy, tests, documentation, its launch lines

@@ -1,12 +1,13 @@
 //! Curves with a pen: what a drawing is made of, and how one drawing turns into another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::f32::consts::TAU;
 
-/// A point of the drawing plane: x to the right, y down.
+/// A point of the drawing plane: x to the right of the middle line, y down.
 pub type Point = (f32, f32);
 
 /// Points that every curve is resampled to, so that any two can be blended.
-const SAMPLES: usize = 96;
+const SAMPLES: usize = 240;
 /// Straight pieces between two given points of a curve.
 const STEPS: usize = 12;
 
@@ -17,14 +18,14 @@ pub enum Pen {
     Outline,
     /// One open line.
     Line,
-    /// The two edges of a tube of this width, which hides what was drawn before.
-    Tube(f32),
+    /// One open line that wanders on the cloth.
+    Fold,
 }
 
 /// A curve and its pen.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Evenly spaced points.
+    /// Points close to each other.
     pub curve: Vec<Point>,
     /// How the curve is drawn.
     pub pen: Pen,
@@ -33,33 +34,30 @@ pub struct Shape {
 impl Shape {
     /// A smooth closed outline through `points`; a point given twice is a corner.
     pub fn outline(points: &[Point]) -> Self {
-        Self::new(resample(&smooth(points, true)), Pen::Outline)
+        Self {
+            curve: resample(&smooth(points, true)),
+            pen: Pen::Outline,
+        }
     }
 
     /// A smooth line through `points`; a point given twice is a corner.
-    pub fn line(points: &[Point]) -> Self {
-        Self::new(resample(&smooth(points, false)), Pen::Line)
-    }
-
-    /// A smooth tube along `points`; a point given twice is a corner.
-    pub fn tube(width: f32, points: &[Point]) -> Self {
-        Self::new(resample(&smooth(points, false)), Pen::Tube(width))
+    pub fn line(points: &[Point], pen: Pen) -> Self {
+        Self {
+            curve: resample(&smooth(points, false)),
+            pen,
+        }
     }
 
     /// A circle around `centre`.
     pub fn circle(centre: Point, radius: f32) -> Self {
         let curve = (0..SAMPLES).map(|index| {
-            let angle = index as f32 / (SAMPLES - 1) as f32 * std::f32::consts::TAU;
-            (
-                centre.0 - radius * angle.cos(),
-                centre.1 - radius * angle.sin(),
-            )
+            let (sin, cos) = (index as f32 / SAMPLES as f32 * TAU).sin_cos();
+            (centre.0 + radius * sin, centre.1 - radius * cos)
         });
-        Self::new(curve.collect(), Pen::Outline)
-    }
-
-    fn new(curve: Vec<Point>, pen: Pen) -> Self {
-        Self { curve, pen }
+        Self {
+            curve: curve.collect(),
+            pen: Pen::Outline,
+        }
     }
 
     /// The shape at `size` times its size around its middle; nothing when that is but a dot.
@@ -74,10 +72,7 @@ impl Shape {
                 .iter()
                 .map(|point| (scale(point.0, middle_x), scale(point.1, middle_y)))
                 .collect(),
-            pen: match self.pen {
-                Pen::Tube(width) => Pen::Tube(width * size),
-                pen => pen,
-            },
+            pen: self.pen,
         })
     }
 
@@ -90,22 +85,14 @@ impl Shape {
                 .zip(&other.curve)
                 .map(|(from, to)| (mix(from.0, to.0), mix(from.1, to.1)))
                 .collect(),
-            pen: match (self.pen, other.pen) {
-                (Pen::Tube(from), Pen::Tube(to)) => Pen::Tube(mix(from, to)),
-                (pen, other_pen) => {
-                    if fraction < 0.5 {
-                        pen
-                    } else {
-                        other_pen
-                    }
-                }
-            },
+            pen: if fraction < 0.5 { self.pen } else { other.pen },
         }
     }
 }
 
 /// The drawing at `fraction` (0 is `from`, 1 is `to`) of the way between two: parts that both
-/// have change their form, the others shrink away or grow out of nothing.
+/// have change their form; the others first shrink away or then grow out of nothing, so that the
+/// old and the new do not lie on each other.
 pub fn blend<Part: Ord + Copy>(
     from: &BTreeMap<Part, Shape>,
     to: &BTreeMap<Part, Shape>,
@@ -117,8 +104,8 @@ pub fn blend<Part: Ord + Copy>(
         .filter_map(|part| {
             let shape = match (from.get(&part), to.get(&part)) {
                 (Some(shape), Some(other)) => Some(shape.blend(other, fraction)),
-                (Some(shape), None) => shape.scaled(1.0 - fraction),
-                (None, Some(other)) => other.scaled(fraction),
+                (Some(shape), None) => shape.scaled(1.0 - 2.0 * fraction),
+                (None, Some(other)) => other.scaled(2.0 * fraction - 1.0),
                 (None, None) => None,
             };
             Some((part, shape?))
@@ -126,8 +113,13 @@ pub fn blend<Part: Ord + Copy>(
         .collect()
 }
 
-/// Catmull and Rom's spline through `points`, as a polyline.
-fn smooth(points: &[Point], closed: bool) -> Vec<Point> {
+/// The point opposite, on the other side of the middle line.
+pub fn mirror((x, y): Point) -> Point {
+    (-x, y)
+}
+
+/// Catmull and Rom's spline through `points`, as a polyline from each corner to the next.
+fn smooth(points: &[Point], closed: bool) -> Vec<Vec<Point>> {
     let count = points.len() as isize;
     let at = |index: isize| {
         let index = if closed {
@@ -137,11 +129,13 @@ fn smooth(points: &[Point], closed: bool) -> Vec<Point> {
         };
         points[index as usize]
     };
-    let pieces = if closed { count } else { count - 1 };
-    let mut polyline: Vec<Point> = (0..pieces)
-        .flat_map(|piece| {
-            let [a, b, c, d] = [-1, 0, 1, 2].map(|offset| at(piece + offset));
-            (0..STEPS).map(move |step| {
+    let mut polylines = vec![vec![at(0)]];
+    for piece in 0..if closed { count } else { count - 1 } {
+        let [a, b, c, d] = [-1, 0, 1, 2].map(|offset| at(piece + offset));
+        if b == c {
+            polylines.push(vec![b]);
+        } else if let Some(polyline) = polylines.last_mut() {
+            polyline.extend((1..=STEPS).map(|step| {
                 let t = step as f32 / STEPS as f32;
                 let value = |a: f32, b: f32, c: f32, d: f32| {
                     b + 0.5
@@ -150,26 +144,38 @@ fn smooth(points: &[Point], closed: bool) -> Vec<Point> {
                             + t * (2.0 * a - 5.0 * b + 4.0 * c - d + t * (3.0 * (b - c) + d - a)))
                 };
                 (value(a.0, b.0, c.0, d.0), value(a.1, b.1, c.1, d.1))
-            })
-        })
-        .collect();
-    polyline.push(at(pieces));
-    polyline
+            }));
+        }
+    }
+    // A corner at the very beginning or end has nothing on its other side.
+    polylines.retain(|polyline| polyline.len() > 1);
+    polylines
 }
 
-/// The same curve as [`SAMPLES`] points at even distances along it.
-fn resample(polyline: &[Point]) -> Vec<Point> {
+/// The same curve as [`SAMPLES`] points. Each polyline gets as many, evenly spaced, so that the
+/// corners of one curve turn into those of another that has as many.
+fn resample(polylines: &[Vec<Point>]) -> Vec<Point> {
+    let share = |index: usize| SAMPLES * index / polylines.len();
+    polylines
+        .iter()
+        .enumerate()
+        .flat_map(|(index, polyline)| spaced(polyline, share(index + 1) - share(index)))
+        .collect()
+}
+
+/// `count` points on a polyline, from its beginning to its end.
+fn spaced(polyline: &[Point], count: usize) -> Vec<Point> {
     let distance = |from: Point, to: Point| (to.0 - from.0).hypot(to.1 - from.1);
     let length: f32 = polyline
         .windows(2)
         .map(|pair| distance(pair[0], pair[1]))
         .sum();
-    let spacing = length / (SAMPLES - 1) as f32;
-    let mut samples = vec![polyline[0]];
+    let spacing = length / count.saturating_sub(1).max(1) as f32;
+    let mut samples = Vec::with_capacity(count);
     let mut walked = 0.0;
     for pair in polyline.windows(2) {
         let piece = distance(pair[0], pair[1]);
-        while samples.len() < SAMPLES && walked + piece >= spacing * samples.len() as f32 {
+        while samples.len() < count && walked + piece >= spacing * samples.len() as f32 {
             let fraction = (spacing * samples.len() as f32 - walked) / piece.max(f32::EPSILON);
             samples.push((
                 pair[0].0 + (pair[1].0 - pair[0].0) * fraction,
@@ -179,6 +185,6 @@ fn resample(polyline: &[Point]) -> Vec<Point> {
         walked += piece;
     }
     // Rounding may leave the last point just short of the end.
-    samples.resize(SAMPLES, polyline[polyline.len() - 1]);
+    samples.extend(polyline.last().filter(|_| samples.len() < count));
     samples
 }

@@ -13,7 +13,7 @@
 //! ```
 //! A file in the style of a picture:
 //! ```text
-//! gst-launch-1.0 filesrc location=walk.mp4 ! decodebin ! videoconvert ! munitfilter style-image=print.png ! videoconvert ! x264enc ! mp4mux ! filesink location=print.mp4
+//! gst-launch-1.0 filesrc location=walk.mp4 ! decodebin ! videoconvert ! deinterlace ! videoconvert ! munitfilter style-image=print.png ! videoconvert ! x264enc ! mp4mux ! filesink location=print.mp4
 //! ```
 //! Without a camera, in a style drawn from a seed:
 //! ```text
@@ -29,20 +29,26 @@
 //!
 //! ## Styles
 //! `style-mode` says where the style comes from: `fixed` is `style` or `style-name` (the model's
-//! mean style if neither is set), `random` is drawn from `style-seed`, `example` is taken from the
-//! picture `style-image`. Setting one of these four properties switches the mode to its own, so
-//! the one set last counts; setting `style` clears `style-name` and the other way round. A change
-//! while playing glides: with `style-smoothing=T`, after T milliseconds of stream time the way
-//! that is left is 1/e, at any frame rate.
+//! mean style if neither is set), `random` is drawn from `style-seed` (anew every
+//! `style-interval`), `drift` walks smoothly through all styles, `tour` visits the named ones,
+//! `example` is taken from the picture `style-image`, `follow` from the video on the request pad
+//! `style_sink`. Setting one of the four style properties switches the mode to its own, so the one
+//! set last counts; setting `style` clears `style-name` and the other way round. A change glides:
+//! with `style-smoothing=T`, after T milliseconds of stream time the way that is left is 1/e, at
+//! any frame rate. `style-mix` goes from there to a second style, `style-mix-with`.
+//!
+//! The action signals `next-style`, `sample-style` and `save-style` change, draw and keep styles;
+//! those kept lie in `MODEL.styles.json` beside the model.
 //!
 //! ## Changes while playing
 //! All properties can be changed in every state. A new model, direction, device or precision loads
-//! in the background and is taken between two frames. A value that cannot be used posts a warning
+//! in the background and then cross-fades over `style-smoothing`. A value that cannot be used posts a warning
 //! message, and the property goes back to the one in use.
 //!
 //! ## Live and not
 //! When upstream is live, a frame that still waits for the network gives way to a newer one, and
-//! QOS messages count what was dropped. The element answers the LATENCY query with what it
+//! QOS messages count what was dropped. With `quality=auto` the network runs at the largest size
+//! that keeps the frame rate. The element answers the LATENCY query with what it
 //! measures. It posts a LATENCY message when that changes, to which a program answers with
 //! `gst_bin_recalculate_latency()`, as gst-launch does. Without a live upstream every frame is
 //! translated.
