@@ -58,6 +58,7 @@ impl MunitFilter {
             }
             stream.segment.clone()
         };
+        gst::debug!(CAT, imp = self, "{:?} came", buffer.pts());
         let running_time = buffer.pts().and_then(|time| segment.to_running_time(time));
         self.style_input.advance(running_time);
         lock(&self.statistics).count_in(Instant::now());

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+use gst_base::prelude::*;
 
 use crate::support::*;
 
@@ -104,6 +105,12 @@ fn live_line(work: u32, more: &str) -> String {
     )
 }
 
+/// Frames that a sink has shown.
+fn rendered(sink: &gst::Element) -> u64 {
+    let sink = sink.downcast_ref::<gst_base::BaseSink>().unwrap();
+    sink.stats().get("rendered").unwrap()
+}
+
 #[test]
 fn a_slow_network_shows_the_newest_frames_in_time() {
     let run = run_live(&live_line(100, ""), 5);
@@ -184,11 +191,7 @@ fn frames_wait_where_the_pipeline_s_latency_is_long() {
     // As if another branch needed it: the sink holds each frame for half a second.
     pipeline.set_latency(gst::ClockTime::from_mseconds(500));
     let sink = pipeline.by_name("sink").unwrap();
-    let rendered = || -> u64 {
-        sink.property::<gst::Structure>("stats")
-            .get("rendered")
-            .unwrap()
-    };
+    let rendered = || rendered(&sink);
     pipeline.set_state(gst::State::Playing).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while rendered() == 0 {
@@ -217,11 +220,7 @@ fn a_pause_in_mid_work_neither_loses_nor_hangs() {
         .downcast::<gst::Pipeline>()
         .unwrap();
     let sink = pipeline.by_name("sink").unwrap();
-    let rendered = || -> u64 {
-        sink.property::<gst::Structure>("stats")
-            .get("rendered")
-            .unwrap()
-    };
+    let rendered = || rendered(&sink);
     for _ in 0..6 {
         pipeline.set_state(gst::State::Playing).unwrap();
         let before = rendered();

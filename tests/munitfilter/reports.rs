@@ -166,6 +166,26 @@ fn a_new_model_fades_in() {
     for pair in shown.windows(2) {
         assert!(difference(&pair[0], &pair[1]) <= step, "a jump");
     }
+
+    // The stream says so, too.
+    let pad = line.sink.static_pad("sink").unwrap();
+    let tags = pad.sticky_event::<gst::event::Tag>(0).unwrap();
+    let comment = tags.tag().get::<gst::tags::Comment>().unwrap();
+    assert_eq!(comment.get(), "translated by munitfilter with other (a2b)");
+}
+
+#[test]
+fn statistics_tell_a_size_that_a_person_sets() {
+    let rgb = picture(SIDE, SIDE, 1);
+    let element = munitfilter();
+    let line = line(&element);
+    line.push(frame(&rgb, 0));
+    line.pull();
+    element.set_property("inference-size", 16u32);
+    line.push(frame(&rgb, 1));
+    line.pull();
+    let stats = element.property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<u32>("inference-size").unwrap(), 16);
 }
 
 /// Plays a live line of large frames for a few seconds; the sizes that were chosen, and the last.
@@ -174,7 +194,7 @@ fn live_sizes(quality: &str) -> (Vec<u32>, u32) {
     // So many frames a second that no machine runs the network on all of them at full size.
     let pipeline = gst::parse::launch(&format!(
         "videotestsrc is-live=true num-buffers=480 \
-         ! video/x-raw,format=RGB,width=640,height=480,framerate=240/1 \
+         ! video/x-raw,format=RGB,width=320,height=240,framerate=240/1 \
          ! munitfilter name=filter model={} device=cpu quality={quality} min-inference-size=64 \
          ! fakesink sync=false",
         model_path().display()
@@ -208,10 +228,10 @@ fn live_sizes(quality: &str) -> (Vec<u32>, u32) {
 #[test]
 fn quality_auto_lowers_the_inference_size_of_a_live_stream() {
     let (sizes, size) = live_sizes("auto");
-    assert!((64..480).contains(&size), "{size} after {sizes:?}");
+    assert!((64..240).contains(&size), "{size} after {sizes:?}");
 }
 
 #[test]
 fn quality_fixed_leaves_the_inference_size_alone() {
-    assert_eq!(live_sizes("fixed"), (vec![], 480));
+    assert_eq!(live_sizes("fixed"), (vec![], 240));
 }

@@ -31,7 +31,12 @@ pub(crate) fn push(
             {
                 negotiate_pool(exchange, src_pad, &caps)?;
             }
-            gst::log!(super::super::CAT, obj = src_pad, "pushing {buffer:?}");
+            gst::debug!(
+                super::super::CAT,
+                obj = src_pad,
+                "pushing {:?}",
+                buffer.pts()
+            );
             src_pad.push(buffer)?;
         }
     }

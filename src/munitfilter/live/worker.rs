@@ -49,6 +49,12 @@ pub(crate) struct Worker {
     /// Frames that came before this waited for something that does not come again.
     stalled_until: Option<Instant>,
     stats_posted: Instant,
+    /// Upstream's tags of the stream.
+    tags: Option<gst::TagList>,
+    /// The tags that were pushed speak of another model.
+    tags_are_old: bool,
+    /// The size that was told last; see [`Self::tell_in_use`].
+    told_size: u32,
 }
 
 /// A translated frame, and what else decides how it looks.
@@ -118,6 +124,9 @@ impl Worker {
             threads: None,
             stalled_until: None,
             stats_posted: Instant::now(),
+            tags: None,
+            tags_are_old: false,
+            told_size: 0,
         }
     }
 
@@ -156,6 +165,9 @@ impl Worker {
                         if self.exchange.is_live() {
                             filter.observe_delay(since.elapsed());
                         }
+                        if std::mem::take(&mut self.tags_are_old) {
+                            self.exchange.forward_event(self.tag_event(), epoch);
+                        }
                         self.exchange.deliver(buffer, epoch);
                     }
                     Err(Failure::Flow(error)) => {
@@ -176,7 +188,6 @@ impl Worker {
     }
 
     fn pass_event(&mut self, filter: &imp::MunitFilter, event: gst::Event, epoch: u64) {
-        let comment = report::comment(&self.engine.model);
         let event = match event.view() {
             gst::EventView::Caps(caps) => {
                 // Already checked when the event came.
@@ -188,20 +199,27 @@ impl Worker {
                 self.start_size(filter);
                 event
             }
+            gst::EventView::StreamStart(_) => {
+                self.tags = None;
+                event
+            }
             gst::EventView::Tag(tags) if tags.tag().scope() == gst::TagScope::Stream => {
-                gst::event::Tag::builder(report::tags_with_comment(Some(tags.tag()), &comment))
-                    .seqnum(event.seqnum())
-                    .build()
+                self.tags = Some(tags.tag_owned());
+                self.tag_event()
             }
             _ => event,
         };
         let begins = event.type_() == gst::EventType::Segment;
         self.exchange.forward_event(event, epoch);
         if begins {
-            let tags = report::tags_with_comment(None, &comment);
-            self.exchange
-                .forward_event(gst::event::Tag::new(tags), epoch);
+            self.exchange.forward_event(self.tag_event(), epoch);
         }
+    }
+
+    /// Upstream's tags, and what is done to the stream here.
+    fn tag_event(&self) -> gst::Event {
+        let comment = report::comment(&self.engine.model);
+        gst::event::Tag::new(report::tags_with_comment(self.tags.as_deref(), &comment))
     }
 
     // The size at which the network runs.
@@ -298,7 +316,8 @@ impl Worker {
         }
     }
 
-    fn tell_in_use(&self, filter: &imp::MunitFilter) {
+    fn tell_in_use(&mut self, filter: &imp::MunitFilter) {
+        self.told_size = self.governor.as_ref().map_or(0, Governor::size);
         filter.set_in_use(InUse {
             model: self.engine.model.clone(),
             device: match self.engine.translator.device() {
@@ -306,7 +325,7 @@ impl Worker {
                 _ => DeviceChoice::Cpu.to_string(),
             },
             precision: self.engine.translator.precision(),
-            inference_size: self.governor.as_ref().map_or(0, Governor::size),
+            inference_size: self.told_size,
         });
     }
 
@@ -337,6 +356,7 @@ impl Worker {
             let code = default_code(&self.engine.model.metadata, self.engine.model.direction);
             self.director = StyleDirector::new(StylePath::Still(code));
             self.static_input.forget();
+            self.tags_are_old = true;
             self.tell_in_use(filter);
         }
         if let Some(update) = style {
@@ -406,6 +426,9 @@ impl Worker {
         self.use_threads(settings.threads);
         let style = self.style(filter, stream_time, &settings);
         let size = self.size(frame_size(&info), &settings);
+        if size != self.told_size {
+            self.tell_in_use(filter);
+        }
 
         let output_ref = output.make_mut();
         picture::copy_metadata(&frame.buffer, output_ref)
@@ -479,10 +502,11 @@ impl Worker {
         } else {
             self.last = None;
         }
-        gst::trace!(
+        gst::debug!(
             CAT,
             imp = filter,
-            "translated {:?} at {size} in {:?}",
+            "{} {:?} at {size} in {:?}",
+            if repeats { "repeated" } else { "translated" },
             frame.buffer.pts(),
             end - begin
         );
