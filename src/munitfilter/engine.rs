@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use munit::model_file::ModelMetadata;
 use munit::runtime::{DeviceChoice, TranslateOptions, Translator};
-use munit::{Direction, StyleCode, style_file};
+use munit::{Direction, style_file};
 
 use super::governor::SizeLimits;
 use super::loaded_model::LoadedModel;
@@ -100,15 +100,4 @@ pub(super) fn metadata_with_own_styles(
         Err(error) => Some(Problem::setting(error.to_string())),
     };
     (Arc::new(metadata), problem)
-}
-
-/// The style of a model when nothing is said: the mean style of the target domain, or zeros, the
-/// prior's mean.
-pub(super) fn default_code(metadata: &ModelMetadata, direction: Direction) -> StyleCode {
-    let style_dim = metadata.architecture.style_dim() as usize;
-    metadata
-        .mean_styles
-        .get(&direction.target())
-        .and_then(|mean| StyleCode::new(mean.clone(), style_dim).ok())
-        .unwrap_or_else(|| StyleCode::zeros(style_dim))
 }

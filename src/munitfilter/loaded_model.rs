@@ -128,3 +128,38 @@ impl LoadedModel {
         self.hash.get().map(String::as_str)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(path: &Path, direction: Direction) -> Arc<LoadedModel> {
+        let precision = munit::runtime::Precision::Fp32;
+        LoadedModel::load(path, direction, DeviceChoice::Cpu, precision)
+            .unwrap_or_else(|problem| panic!("{}", problem.text))
+    }
+
+    #[test]
+    fn a_model_is_in_memory_once_for_each_direction_and_state_of_its_file() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("models")
+            .join(super::super::model_search::DEFAULT_MODEL);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.safetensors");
+        std::fs::copy(&shipped, &path).unwrap();
+        let link = folder.path().join("two.safetensors");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+
+        let first = load(&path, Direction::A2b);
+        assert!(Arc::ptr_eq(&first, &load(&link, Direction::A2b)));
+        assert!(!Arc::ptr_eq(&first, &load(&path, Direction::B2a)));
+        assert_eq!(first.hash(), None);
+        assert_eq!(first.compute_hash().unwrap().len(), 64);
+        assert!(first.hash().is_some());
+
+        // The file is another one now, and so is the model.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::copy(&shipped, &path).unwrap();
+        assert!(!Arc::ptr_eq(&first, &load(&path, Direction::A2b)));
+    }
+}

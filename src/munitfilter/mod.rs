@@ -28,28 +28,28 @@
 //! A missing or broken model is an error on the way from READY to PAUSED.
 //!
 //! ## Styles
-//! `style-mode` says where the style comes from: `fixed` is `style` or `style-name` (the model's
-//! mean style if neither is set), `random` is drawn from `style-seed` (anew every
-//! `style-interval`), `drift` walks smoothly through all styles, `tour` visits the named ones,
-//! `example` is taken from the picture `style-image`, `follow` from the video on the request pad
-//! `style_sink`. Setting one of the four style properties switches the mode to its own, so the one
-//! set last counts; setting `style` clears `style-name` and the other way round. A change glides:
-//! with `style-smoothing=T`, after T milliseconds of stream time the way that is left is 1/e, at
-//! any frame rate. `style-mix` goes from there to a second style, `style-mix-with`.
+//! `style-mode` says where the style comes from: `fixed` is `style` or `style-name` (if neither is
+//! set, the model's style named `default`, or its mean style), `random` is drawn from `style-seed`
+//! (anew every `style-interval`), `drift` walks smoothly through all styles, `tour` visits the
+//! named ones, `example` is taken from the picture `style-image`, `follow` from the video on the
+//! request pad `style_sink`. Setting one of the four style properties switches the mode to its own,
+//! so the one set last counts; setting `style` clears `style-name` and the other way round. A
+//! change glides: with `style-smoothing=T`, after T milliseconds of stream time the way that is
+//! left is 1/e, at any frame rate. `style-mix` goes from there to a second style, `style-mix-with`.
 //!
 //! The action signals `next-style`, `sample-style` and `save-style` change, draw and keep styles;
 //! those kept lie in `MODEL.styles.json` beside the model.
 //!
 //! ## Changes while playing
 //! All properties can be changed in every state. A new model, direction, device or precision loads
-//! in the background and then cross-fades over `style-smoothing`. A value that cannot be used posts a warning
-//! message, and the property goes back to the one in use.
+//! in the background and then cross-fades over `style-smoothing`. A value that cannot be used posts
+//! a warning message, and the property goes back to the one in use.
 //!
 //! ## Live and not
 //! When upstream is live, a frame that still waits for the network gives way to a newer one, and
 //! QOS messages count what was dropped. With `quality=auto` the network runs at the largest size
-//! that keeps the frame rate. The element answers the LATENCY query with what it
-//! measures. It posts a LATENCY message when that changes, to which a program answers with
+//! that keeps the frame rate. The element answers the LATENCY query with what it measures. It posts
+//! a LATENCY message when that changes, to which a program answers with
 //! `gst_bin_recalculate_latency()`, as gst-launch does. Without a live upstream every frame is
 //! translated.
 //!
@@ -165,10 +165,10 @@ impl From<Precision> for munit::runtime::Precision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstMunitFilterStyleMode")]
 pub enum StyleMode {
-    /// The properties `style` or `style-name`, else the model's mean style.
+    /// The properties `style` or `style-name`, else the model's own style.
     #[default]
     #[enum_value(
-        name = "The property style or style-name, else the model's mean style",
+        name = "The property style or style-name, else the model's own",
         nick = "fixed"
     )]
     Fixed,

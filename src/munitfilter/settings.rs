@@ -165,7 +165,7 @@ fn style_properties(defaults: &Settings) -> Vec<glib::ParamSpec> {
             .blurb(
                 "Style code for style-mode fixed: as many numbers as the model's codes have, with \
                  commas between them, e.g. 0.5,-1.2,0,0,0.3,0,0,1. Replaces style-name; without \
-                 either the model's mean style is used",
+                 either the model's style named default is used, or its mean style",
             )
             .mutable_playing()
             .build(),

@@ -10,7 +10,6 @@ use munit::runtime::{PictureFormat, PictureRef, Translator};
 use munit::{Direction, StyleCode};
 
 use super::StyleMode;
-use super::engine::default_code;
 use super::problem::Problem;
 use super::settings::StyleSettings;
 use super::style_path::StylePath;
@@ -58,7 +57,7 @@ pub(super) fn resolve(
         StyleMode::Fixed => match (&settings.code, &settings.name) {
             (Some(text), _) => parse_code("style", text, style_dim)?,
             (None, Some(name)) => named_code("style-name", name, metadata, direction)?,
-            (None, None) => default_code(metadata, direction),
+            (None, None) => metadata.default_style(direction),
         }
         .into(),
         StyleMode::Random if settings.interval.is_zero() => {

@@ -286,6 +286,20 @@ fn action_signals_change_draw_and_save_styles() {
 }
 
 #[test]
+fn a_style_named_default_is_shown_when_none_is_set() {
+    let rgb = picture(SIDE, SIDE, 1);
+    let mut model = model(1, &munit::Direction::ALL);
+    let bright = model.metadata.styles["bright"].clone();
+    model.metadata.styles.insert("default".to_owned(), bright);
+    let path = write_model("with-default.safetensors", &model);
+    let element = munitfilter();
+    element.set_property("model", path.to_str().unwrap());
+    let bright = StyleCode::new(BRIGHT.to_vec(), STYLE_DIM).unwrap();
+    let translated = translate(&element, &rgb, SIDE, SIDE);
+    assert_close(&translated, &reference(&rgb, SIDE, SIDE, &bright));
+}
+
+#[test]
 fn a_broken_file_of_styles_is_a_warning() {
     let path = file("with-broken-styles.safetensors");
     std::fs::copy(model_path(), &path).unwrap();

@@ -34,8 +34,8 @@ struct Arguments {
 
     /// Style code: as many numbers as the model's style codes have
     ///
-    /// Without any of the four style options the style is the model's mean style of the target
-    /// domain, or all zeros if the model has none. UNIT models have no style.
+    /// Without any of the four style options the style is the model's own: the one named default,
+    /// else the mean style of the target domain, else all zeros. UNIT models have no style.
     #[arg(
         long,
         value_name = "NUMBERS",

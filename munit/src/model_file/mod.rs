@@ -18,7 +18,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::{Architecture, Direction, Domain, Error, Result};
+use crate::{Architecture, Direction, Domain, Error, Result, StyleCode};
 
 pub use read::ModelFile;
 
@@ -57,7 +57,26 @@ impl ModelMetadata {
             Domain::B => &self.domain_b,
         }
     }
+
+    /// The style to translate with when nobody asks for one: the named style [`DEFAULT_STYLE`] of
+    /// the target domain, else that domain's mean style, else zeros, the prior's mean.
+    pub fn default_style(&self, direction: Direction) -> StyleCode {
+        let style_dim = self.architecture.style_dim() as usize;
+        let domain = direction.target();
+        let named = self
+            .styles
+            .get(DEFAULT_STYLE)
+            .filter(|style| style.domain == domain)
+            .map(|style| &style.code);
+        named
+            .or_else(|| self.mean_styles.get(&domain))
+            .and_then(|code| StyleCode::new(code.clone(), style_dim).ok())
+            .unwrap_or_else(|| StyleCode::zeros(style_dim))
+    }
 }
+
+/// Name of the style that a model shows when nobody asks for one.
+pub const DEFAULT_STYLE: &str = "default";
 
 /// A style code that was found worth a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use munit::StyleCode;
 use munit::runtime::DeviceChoice;
 
 use super::exchange::{Exchange, Frame, Job, Work};
-use crate::munitfilter::engine::{Engine, default_code};
+use crate::munitfilter::engine::Engine;
 use crate::munitfilter::fade::{self, Before, Fade};
 use crate::munitfilter::governor::Governor;
 use crate::munitfilter::imp::lock;
@@ -107,7 +107,7 @@ impl Worker {
         style: StyleUpdate,
     ) -> Self {
         let start =
-            || StylePath::Still(default_code(&engine.model.metadata, engine.model.direction));
+            || StylePath::Still(engine.model.metadata.default_style(engine.model.direction));
         Self {
             element,
             exchange,
@@ -353,7 +353,8 @@ impl Worker {
             let shown = filter.shown_style();
             let before = std::mem::replace(&mut self.engine, *engine);
             self.fade = shown.map(|shown| Fade::between_models(before, shown, length));
-            let code = default_code(&self.engine.model.metadata, self.engine.model.direction);
+            let model = &self.engine.model;
+            let code = model.metadata.default_style(model.direction);
             self.director = StyleDirector::new(StylePath::Still(code));
             self.static_input.forget();
             self.tags_are_old = true;

@@ -59,9 +59,6 @@ pub(super) fn resolve(
                 )
             }
         },
-        None => match metadata.mean_styles.get(&target) {
-            Some(mean) => Ok(StyleCode::new(mean.clone(), style_dim)?),
-            None => Ok(StyleCode::zeros(style_dim)),
-        },
+        None => Ok(metadata.default_style(direction)),
     }
 }
