@@ -139,19 +139,24 @@ fn translators_on_shared_weights_do_not_disturb_each_other() {
     let model = random_model(&small(Family::Munit), 4);
     let mut first = translator(&model, Direction::A2b, Precision::Fp32);
     let [style, other_style] = [1, 2].map(|seed| StyleCode::sample(seed, 4));
-    let expected = first.translate_tensor(&picture(3, 32, 32), &style).unwrap();
+    // Made here, because libtorch's random numbers are the same sequence for all threads.
+    let [picture, other_picture] = [picture(3, 32, 32), picture(3, 40, 24)];
+    let expected = first.translate_tensor(&picture, &style).unwrap();
     let mut second = first.share();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let picture = picture(3, 40, 24);
-            let first = second.translate_tensor(&picture, &other_style).unwrap();
+            let mut translate = || {
+                second
+                    .translate_tensor(&other_picture, &other_style)
+                    .unwrap()
+            };
+            let once = translate();
             for _ in 0..20 {
-                let again = second.translate_tensor(&picture, &other_style).unwrap();
-                assert_eq!(difference(&first, &again), 0.0);
+                assert_eq!(difference(&once, &translate()), 0.0);
             }
         });
         for _ in 0..20 {
-            let translated = first.translate_tensor(&picture(3, 32, 32), &style).unwrap();
+            let translated = first.translate_tensor(&picture, &style).unwrap();
             assert_eq!(difference(&translated, &expected), 0.0);
         }
     });
@@ -435,7 +440,12 @@ fn inference_size_sets_the_size_at_which_the_network_runs() {
     }
     // The network sees the picture reduced to 24 rows and 44 columns.
     let mut translator = translator(&model, Direction::A2b, Precision::Fp32);
-    let small = pattern_tensor(90, 50).internal_upsample_bilinear2d_aa([24, 44], false, None, None);
+    // Pictures are resized as bytes.
+    let bytes = ((pattern_tensor(90, 50) + 1.0) * 127.5).round();
+    let small = bytes
+        .to_kind(tch::Kind::Uint8)
+        .internal_upsample_bilinear2d_aa([24, 44], false, None, None);
+    let small = small.to_kind(tch::Kind::Float) / 127.5 - 1.0;
     let expected = exact(&model, Direction::A2b, &small, &style).internal_upsample_bicubic2d_aa(
         [50, 90],
         false,
@@ -452,7 +462,9 @@ fn inference_size_sets_the_size_at_which_the_network_runs() {
         .unwrap();
     for (x, y) in pixels(90, 50) {
         let byte = f64::from(*output.at(x, y, 'G').unwrap());
-        assert!((byte - expected_byte(&expected, x, y, 'G')).abs() <= 1.0);
+        // The translation is rounded before it is enlarged and afterwards again, and the weights of
+        // a bicubic kernel add up to more than 1 without their signs.
+        assert!((byte - expected_byte(&expected, x, y, 'G')).abs() <= 2.0);
     }
 }
 

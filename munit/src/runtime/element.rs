@@ -46,6 +46,21 @@ impl Element for bf16 {
     }
 }
 
+/// Pixels, which are only stored.
+impl Element for u8 {
+    const KIND: Kind = Kind::Uint8;
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value as u8
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from(self)
+    }
+}
+
 /// The elements of a contiguous channels-last CPU tensor `[1, C, H, W]`, in the order H, W, C.
 pub(super) fn elements<T: Element>(tensor: &Tensor) -> Result<&[T]> {
     let (pointer, length) = channels_last_memory::<T>(tensor)?;

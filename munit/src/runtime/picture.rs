@@ -283,6 +283,23 @@ impl<'a> PictureRef<'a> {
         )
     }
 
+    /// The picture's colours as a channels-last CPU tensor `[1, 3, height, width]` of bytes.
+    pub(super) fn to_bytes(self) -> Result<Tensor> {
+        let (height, width) = (self.height as i64, self.width as i64);
+        let mut tensor = channels_last(3, height, width, u8::KIND, tch::Device::Cpu)?;
+        let row_length = 3 * self.width;
+        parallel::for_each_band(
+            elements_mut::<u8>(&mut tensor)?,
+            row_length,
+            &|first_row, band| {
+                for (row, colours) in band.chunks_exact_mut(row_length).enumerate() {
+                    self.read_colours(first_row + row, colours);
+                }
+            },
+        );
+        Ok(tensor)
+    }
+
     /// The picture as a channels-last CPU tensor `[1, channels, height, width]` of values in
     /// [-1, 1], first reflected to `height` x `width` on its lower and right sides, then
     /// surrounded by `border`. One channel is the luma of ITU-R BT.601.
@@ -388,12 +405,33 @@ impl<'a> PictureMut<'a> {
         original: &PictureRef,
         strength: f32,
     ) {
+        let width = self.width;
+        self.write_rows(original, strength, &|y, colours| {
+            let values = &values[y * row_width * channels..][..width * channels];
+            to_bytes(values, channels, colours);
+        });
+    }
+
+    /// As [`Self::write`], from the red, green and blue bytes of each pixel.
+    pub(super) fn write_bytes(&mut self, bytes: &[u8], original: &PictureRef, strength: f32) {
+        let row_length = 3 * self.width;
+        self.write_rows(original, strength, &|y, colours| {
+            colours.copy_from_slice(&bytes[y * row_length..][..row_length]);
+        });
+    }
+
+    /// Writes the colours that `translated` gives for each row, mixed with `original`.
+    fn write_rows(
+        &mut self,
+        original: &PictureRef,
+        strength: f32,
+        translated: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) {
         let (format, width) = (self.format, self.width);
         let rows = self.rows();
         parallel::for_each_item(rows, &|y, mut row| {
             let mut colours = vec![0; 3 * width];
-            let values = &values[y * row_width * channels..][..width * channels];
-            to_bytes(values, channels, &mut colours);
+            translated(y, &mut colours);
             if strength < 1.0 {
                 let mut originals = vec![0; 3 * width];
                 original.read_colours(y, &mut originals);
