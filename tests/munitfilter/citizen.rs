@@ -192,6 +192,49 @@ fn a_life_from_beginning_to_end() {
     unsafe { gst::deinit() };
 }
 
+#[test]
+fn what_memory_does_not_hold_is_translated_smaller() {
+    run_alone("citizen::a_frame_too_large_for_memory", &[]);
+}
+
+/// Run by [`what_memory_does_not_hold_is_translated_smaller`].
+#[test]
+#[ignore = "a part of another test"]
+fn a_frame_too_large_for_memory() {
+    const WIDTH: usize = 1024;
+    const HEIGHT: usize = 768;
+
+    let element = munitfilter();
+    element.set_property("threads", 1u32);
+    let line = Line::new(&element, &caps("RGB", SIDE, SIDE, (30, 1)));
+    line.push(rgb_buffer(&picture(SIDE, SIDE, 1), SIDE, SIDE));
+    line.pull();
+    // The first of the network's maps takes 25 MB at full size, and there are many.
+    limit_memory_to(100 << 20);
+    line.source
+        .set_caps(Some(&caps("RGB", WIDTH, HEIGHT, (30, 1))));
+    line.push(gst::Buffer::from_mut_slice(vec![90u8; 3 * WIDTH * HEIGHT]));
+    let sample = line.pull();
+    let structure = sample.caps().unwrap().structure(0).unwrap();
+    assert_eq!(structure.get::<i32>("width").unwrap(), WIDTH as i32);
+    let text = line.warning();
+    assert!(text.contains("going on at the inference size"), "{text}");
+    let stats = element.property::<gst::Structure>("stats");
+    assert!(stats.get::<u32>("inference-size").unwrap() < HEIGHT as u32);
+}
+
+/// Lets this process take so many bytes more of address space than it has.
+fn limit_memory_to(more: u64) {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = status.split(' ').next().unwrap().parse().unwrap();
+    let limit = libc::rlimit {
+        rlim_cur: pages * 4096 + more,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: `limit` is a valid structure; the call has no other effect on memory.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+}
+
 /// What gst-inspect-1.0 prints, without what differs from machine to machine.
 fn inspection() -> String {
     // Cargo builds the plugin together with this program, and puts both there.
