@@ -1,7 +1,9 @@
-//! Draws a sheet: frames of a video in the top row, the same frames in one style a row below.
+//! Draws a sheet: frames of a video in the top row, the same frames in one style a row below. The
+//! last argument is the shorter side at which the network runs; without it, the one that the model
+//! was trained at.
 //!
 //! ```sh
-//! cargo run --release --example style_sheet -- models/photo2illustration.safetensors clip.mp4 sheet.png
+//! cargo run --release --example style_sheet -- models/photo2illustration.safetensors clip.mp4 sheet.png 256
 //! ```
 
 use std::path::Path;
@@ -29,8 +31,13 @@ const MARGIN: u32 = 6;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, video, sheet] = arguments.as_slice() else {
-        bail!("usage: style_sheet MODEL VIDEO SHEET.png");
+    let (model, video, sheet, size) = match arguments.as_slice() {
+        [model, video, sheet] => (model, video, sheet, None),
+        [model, video, sheet, size] => {
+            let size = size.parse().with_context(|| format!("{size} is no size"))?;
+            (model, video, sheet, Some(size))
+        }
+        _ => bail!("usage: style_sheet MODEL VIDEO SHEET.png [SIZE]"),
     };
     gst::init()?;
     let frames = evenly_spaced_frames(Path::new(video))?;
@@ -39,7 +46,7 @@ fn main() -> Result<()> {
     let mut translator = Translator::new(&model, direction, DeviceChoice::Auto, Precision::Auto)?;
 
     let options = TranslateOptions {
-        inference_size: model.metadata.recommended_size,
+        inference_size: size.or(model.metadata.recommended_size),
         ..TranslateOptions::default()
     };
 

@@ -12,7 +12,7 @@ use munit::{StyleCode, style_file};
 use super::StyleMode;
 use super::imp::MunitFilter;
 use super::problem::Problem;
-use super::style_choice::{code_text, named_styles};
+use super::style_choice::{code_text, styles_in_turn};
 
 /// `next-style`, `sample-style` and `save-style`.
 pub(super) fn signals() -> &'static [Signal] {
@@ -78,7 +78,7 @@ impl MunitFilter {
                     return false;
                 };
                 let (model, metadata) = preparer.model();
-                let names: Vec<&str> = named_styles(&metadata, model.direction)
+                let names: Vec<&str> = styles_in_turn(&metadata, model.direction)
                     .map(|(name, _)| name)
                     .collect();
                 let current = settings.name.as_deref();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
-use munit::model_file::ModelMetadata;
+use munit::model_file::{DEFAULT_STYLE, ModelMetadata};
 use munit::runtime::{PictureFormat, PictureRef, Translator};
 use munit::{Direction, StyleCode};
 
@@ -74,7 +74,7 @@ pub(super) fn resolve(
             correlation_time: interval,
         }),
         StyleMode::Tour => {
-            let mut styles: Vec<StyleCode> = named_styles(metadata, direction)
+            let mut styles: Vec<StyleCode> = styles_in_turn(metadata, direction)
                 .filter_map(|(_, code)| StyleCode::new(code.to_vec(), style_dim).ok())
                 .collect();
             if styles.is_empty() {
@@ -154,6 +154,16 @@ pub(super) fn named_styles(
         .iter()
         .filter(move |(_, style)| style.domain == direction.target())
         .map(|(name, style)| (name.as_str(), style.code.as_slice()))
+}
+
+/// The named styles to visit one after another: the one named default would be one of the others a
+/// second time.
+pub(super) fn styles_in_turn(
+    metadata: &ModelMetadata,
+    direction: Direction,
+) -> impl Iterator<Item = (&str, &[f32])> {
+    let alone = named_styles(metadata, direction).count() == 1;
+    named_styles(metadata, direction).filter(move |(name, _)| alone || *name != DEFAULT_STYLE)
 }
 
 fn known_code<'a>(
