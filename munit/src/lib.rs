@@ -7,6 +7,7 @@ pub mod error;
 pub mod layout;
 pub mod model_file;
 pub mod networks;
+pub mod picture_file;
 pub mod runtime;
 pub mod style_code;
 pub mod style_file;

@@ -11,12 +11,10 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
+use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rayon::prelude::*;
 
-use crate::data::{PictureError, Skipped, Source, read_picture};
-
-/// A picture's longest side after scaling, in pixels.
-const MAXIMUM_SIDE: u32 = 32_768;
+use crate::data::{Skipped, Source};
 
 /// A picture file and its place in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +261,7 @@ pub fn convert(
                 }
                 Err(reason) => Some(Skipped {
                     path: file.path.clone(),
-                    reason,
+                    reason: reason.into(),
                 }),
             };
             bar.inc(1);

@@ -11,12 +11,13 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use munit::picture_file::read_picture;
 use munit::runtime::{
     DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision, TranslateOptions, Translator,
 };
 use munit::{Direction, Model, StyleCode};
 
-use crate::data::{read_picture, tensor_to_rgb};
+use crate::data::tensor_to_rgb;
 use crate::report::Progress;
 pub use exact::{ExactTranslator, picture_tensor};
 pub use input::Input;
