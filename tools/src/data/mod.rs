@@ -20,6 +20,6 @@ mod unusable;
 pub use augment::Framing;
 pub use loader::{Batch, Loader, LoaderSettings};
 pub use picture_set::{PictureSet, Skipped};
-pub use source::{DataLayout, Source};
+pub use source::{DataLayout, Source, lies_inside};
 pub use tensor::{load_picture, tensor_to_rgb};
 pub use unusable::Unusable;

@@ -116,6 +116,16 @@ impl DataLayout {
     }
 }
 
+/// Whether `path`, which need not exist yet, is `folder` or lies in it or in a folder below it.
+pub fn lies_inside(path: &Path, folder: &Path) -> bool {
+    let (Ok(path), Ok(folder)) = (std::path::absolute(path), folder.canonicalize()) else {
+        return false;
+    };
+    path.ancestors()
+        .find_map(|existing| existing.canonicalize().ok())
+        .is_some_and(|existing| existing.starts_with(folder))
+}
+
 fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
     let mut pictures = Vec::new();
     let mut skipped = Vec::new();
