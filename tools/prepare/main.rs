@@ -318,7 +318,10 @@ fn cut_frames(arguments: &FrameArguments) -> Result<()> {
     };
     let (written, problem) = frames::cut(&arguments.video, &arguments.output, &options)?;
     if let Some(problem) = problem {
-        eprintln!("munit-prepare: stopped early: {problem:#}");
+        eprintln!(
+            "munit-prepare: stopped early: {}",
+            program::sentence(&problem)
+        );
     }
     println!(
         "{written} pictures written to {}",

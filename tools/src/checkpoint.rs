@@ -13,6 +13,7 @@ use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
+use crate::program::sentence;
 use crate::trainer::Trainer;
 
 /// The version that this build writes and reads.
@@ -192,7 +193,7 @@ impl Checkpoint {
         for (_, path) in list(folder)?.iter().rev() {
             match Self::read(path) {
                 Ok(checkpoint) => return Ok((checkpoint, problems)),
-                Err(error) => problems.push(format!("{error:#}")),
+                Err(error) => problems.push(sentence(&error)),
             }
         }
         match problems.into_iter().next() {

@@ -24,10 +24,26 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
     match work(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            eprintln!("{name}: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What went wrong and why, each cause once: some packages repeat their cause in their own text,
+/// others leave it to be asked for.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.ends_with(&cause) {
+            continue;
+        }
+        if !sentence.is_empty() {
+            sentence += ": ";
+        }
+        sentence += &cause;
+    }
+    sentence
 }
 
 /// Which directions a model file is to hold; flag `--directions`.
@@ -67,5 +83,28 @@ impl StoredPrecision {
             Self::Fp16 => Kind::Half,
             Self::Bf16 => Kind::BFloat16,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_said_once() {
+        let damaged = repeating("invalid header", "expected a comma");
+        assert_eq!(
+            sentence(&damaged.context("a.safetensors: is damaged")),
+            "a.safetensors: is damaged: invalid header: expected a comma"
+        );
+        let plain = anyhow!("no space left").context("cannot write");
+        assert_eq!(sentence(&plain), "cannot write: no space left");
+    }
+
+    /// An error that repeats its cause.
+    fn repeating(text: &str, cause: &str) -> anyhow::Error {
+        anyhow!(cause.to_owned()).context(format!("{text}: {cause}"))
     }
 }

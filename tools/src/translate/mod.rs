@@ -18,6 +18,7 @@ use munit::runtime::{
 use munit::{Direction, Model, StyleCode};
 
 use crate::data::tensor_to_rgb;
+use crate::program::sentence;
 use crate::report::Progress;
 pub use exact::{ExactTranslator, picture_tensor};
 pub use input::Input;
@@ -253,7 +254,7 @@ impl<'a> Job<'a> {
                     }
                     (Ok(_), _) => {}
                     (Err(error), _) => {
-                        progress.log_line(&format!("skipped {error:#}"));
+                        progress.log_line(&format!("skipped {}", sentence(&error)));
                         skipped += 1;
                     }
                 }
