@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod layout;
 pub mod model_file;
+pub mod model_search;
 pub mod networks;
 pub mod picture_file;
 pub mod runtime;

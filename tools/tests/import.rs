@@ -484,7 +484,10 @@ fn the_programs_fail_with_one_sentence() {
         ],
     );
     let text = fails(program("munit-info", &["no such file"]));
-    assert_says(&text, &["munit-info: no such file: cannot read"]);
+    assert_says(
+        &text,
+        &["munit-info: no such file: there is no such file and no model named"],
+    );
 
     let own = folder.path().join("gen.pt");
     std::fs::copy(reference("unit_tiny_gen_zip.pt"), &own).unwrap();
