@@ -563,7 +563,7 @@ fn explain(error: anyhow::Error, config: &TrainConfig) -> anyhow::Error {
         return error;
     }
     anyhow!(
-        "there is not enough memory; lower batch_size ({}), the crop ({}x{}) or gen.dim ({}) ({error})",
+        "there is not enough memory; lower --batch-size ({}), --size ({}x{}) or --dim ({}) ({error})",
         config.batch_size,
         config.crop_image_width,
         config.crop_image_height,

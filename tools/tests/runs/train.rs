@@ -502,25 +502,43 @@ fn what_cannot_be_trained_is_refused_in_one_sentence() {
             &["file/run", "cannot make the run's folder"],
         ),
         ("", &["--out"]),
-        ("--out run --lr=-0.1", &["lr is -0.1"]),
-        ("--out run --lr nan", &["lr is NaN"]),
-        ("--out run --cycle -1", &["recon_x_cyc_w is -1"]),
+        ("--out run --lr=-0.1", &["munit-train: --lr is -0.1;"]),
+        ("--out run --lr nan", &["munit-train: --lr is NaN;"]),
+        ("--out run --cycle -1", &["munit-train: --cycle is -1;"]),
         (
             "--out run --size 30",
-            &["crop_image_height is 30", "multiple of 4"],
+            &["munit-train: --size is 30;", "multiple of 4"],
         ),
         (
             "--out run --size 12",
-            &["crop_image_height is 12", "at least 16"],
+            &["munit-train: --size is 12;", "at least 16"],
         ),
-        ("--out run --size 0", &["crop_image_height is 0"]),
+        ("--out run --size 0", &["munit-train: --size is 0;"]),
         (
             "--out run --size 4100",
-            &["crop_image_height is 4100", "4096"],
+            &["munit-train: --size is 4100;", "4096"],
         ),
-        ("--out run --batch-size 0", &["batch_size is 0"]),
-        ("--out run --dim 0", &["gen.dim is 0"]),
-        ("--out run --iterations 0", &["max_iter is 0"]),
+        (
+            "--out run --batch-size 0",
+            &["munit-train: --batch-size is 0;"],
+        ),
+        ("--out run --dim 0", &["munit-train: --dim is 0;"]),
+        (
+            "--out run --style-dim 0",
+            &["munit-train: --style-dim is 0;"],
+        ),
+        (
+            "--out run --iterations 0",
+            &["munit-train: --iterations is 0;"],
+        ),
+        (
+            "--out run --checkpoint-every 0",
+            &["munit-train: --checkpoint-every is 0;"],
+        ),
+        (
+            "--out run --samples-every 0",
+            &["munit-train: --samples-every is 0;"],
+        ),
         ("--resume nothing", &["nothing", "no run of munit-train"]),
         ("--resume empty", &["empty", "no run of munit-train"]),
         ("--resume run --out other", &["--out other"]),
@@ -572,9 +590,9 @@ fn too_little_memory_is_called_that() {
         &sentence,
         &[
             "not enough memory",
-            "batch_size (4096)",
-            "1024x1024",
-            "gen.dim (4)",
+            "--batch-size (4096)",
+            "--size (1024x1024)",
+            "--dim (4)",
         ],
     );
 }
