@@ -1,5 +1,6 @@
 //! What the programs' entry points and flags have in common.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -44,6 +45,17 @@ pub fn sentence(error: &anyhow::Error) -> String {
         sentence += &cause;
     }
     sentence
+}
+
+/// `path` as one word of a command that can be pasted into a shell.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=+:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    // Within single quotes a shell takes everything as it is, but for the quote that ends them.
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Which directions a model file is to hold; flag `--directions`.
@@ -101,6 +113,25 @@ mod tests {
         );
         let plain = anyhow!("no space left").context("cannot write");
         assert_eq!(sentence(&plain), "cannot write: no space left");
+    }
+
+    #[test]
+    fn a_shell_reads_words_back() {
+        for text in [
+            "runs/mine",
+            "runs/mit Ümläut",
+            "it's",
+            "$HOME `id` \"!\" \\ ~ # & ; (a) *",
+            "Ümläut",
+        ] {
+            let word = shell_word(Path::new(text));
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {word}")])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+        }
+        assert_eq!(shell_word(Path::new("runs/mine")), "runs/mine");
     }
 
     /// An error that repeats its cause.

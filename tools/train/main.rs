@@ -136,12 +136,15 @@ fn train(arguments: &Arguments) -> Result<()> {
             eprintln!("model: {}", model.display());
             eprintln!(
                 "try it: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={} ! videoconvert ! autovideosink",
-                model.display()
+                program::shell_word(&model)
             );
         }
         Outcome::Stopped(checkpoint) => {
             eprintln!("stopped; checkpoint: {}", checkpoint.display());
-            eprintln!("go on with: munit-train --resume {}", folder.display());
+            eprintln!(
+                "go on with: munit-train --resume {}",
+                program::shell_word(folder)
+            );
         }
     }
     Ok(())

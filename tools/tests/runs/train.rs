@@ -447,6 +447,28 @@ fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
 }
 
 #[test]
+fn hints_can_be_pasted_into_a_shell() {
+    let place = Place::new();
+    let out = "runs/mit Ümläut";
+    let mut running = place.start_training_in(out, "--iterations 1000000");
+    running.wait_for_rows(&place.path(out), 1);
+    running.signal("TERM");
+    let (status, errors) = running.wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(
+        &errors,
+        &["go on with: munit-train --resume 'runs/mit Ümläut'\n"],
+    );
+
+    let (status, errors) = place.start_training_in("mit Ümläut", "").wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(
+        &errors,
+        &["munitfilter model='mit Ümläut/model.safetensors' ! "],
+    );
+}
+
+#[test]
 fn unusable_pictures_are_listed_and_left_out() {
     let place = Place::new();
     let folder = place.path("datasets/shapes/trainA");
