@@ -447,6 +447,57 @@ fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
 }
 
 #[test]
+fn pictures_from_which_nothing_is_learnt_are_warned_of() {
+    let place = Place::new();
+    let one = place.path("one");
+    fs::create_dir(&one).unwrap();
+    fs::copy(
+        place.path("datasets/shapes/trainB/0.png"),
+        one.join("0.png"),
+    )
+    .unwrap();
+    let a = "--out single --a datasets/shapes/trainA";
+    let errors = succeeded(place.train(&format!("{a} --b one")));
+    assert_says(
+        &errors,
+        &["munit-train: domain b has a single picture, in one"],
+    );
+    assert!(!errors.contains("domain a has"), "{errors}");
+    assert!(!errors.contains("learn to copy"), "{errors}");
+
+    // Also by way of a link.
+    std::os::unix::fs::symlink(place.path("datasets/shapes/trainA"), place.path("link")).unwrap();
+    let a = "--out same --a datasets/shapes/trainA";
+    let errors = succeeded(place.train(&format!("{a} --b link")));
+    assert_says(
+        &errors,
+        &["munit-train: domains a and b are the same", "learn to copy"],
+    );
+    assert!(!errors.contains("single picture"), "{errors}");
+}
+
+#[test]
+fn a_folder_of_other_things_is_not_made_a_run() {
+    let place = Place::new();
+    let before = names(&place.path("datasets/shapes"));
+    let sentence = failed(place.train("--out datasets/shapes"));
+    assert_says(
+        &sentence,
+        &[
+            "munit-train: datasets/shapes: this folder holds ",
+            "not of a run",
+            "--out",
+        ],
+    );
+    assert_eq!(names(&place.path("datasets/shapes")), before);
+
+    // Hidden files are those of file managers and of version control.
+    fs::create_dir(place.path("run")).unwrap();
+    fs::write(place.path("run/.directory"), "").unwrap();
+    succeeded(place.train("--out run"));
+}
+
+#[test]
 fn hints_can_be_pasted_into_a_shell() {
     let place = Place::new();
     let out = "runs/mit Ümläut";
