@@ -19,6 +19,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Framing, Loader, LoaderSettings, PictureSet, Source, load_picture};
 use crate::export;
+use crate::program::shell_word;
 use crate::report::scalars::TABLE_NAME;
 use crate::report::{EventWriter, Progress, ScalarLog};
 use crate::samples::{Samples, domain_name};
@@ -100,8 +101,26 @@ impl RunFolder {
     /// # Errors
     /// A folder without a run or without a whole checkpoint.
     pub fn newest_checkpoint(&self) -> Result<(Checkpoint, Vec<String>)> {
-        self.check_run()?;
-        Checkpoint::read_newest(&self.checkpoints())
+        let folder = self.0.display();
+        ensure!(
+            self.checkpoints().is_dir(),
+            "{folder}: there is no run of munit-train in this folder; give the folder that was its \
+             --out, or a checkpoint file"
+        );
+        Checkpoint::read_newest(&self.checkpoints())?.with_context(|| {
+            let word = shell_word(&self.0);
+            let how = if self.is_run() {
+                format!(
+                    "it gets one at the latest after ten minutes and when Ctrl-C stops it; to go on \
+                     with it: munit-train --resume {word}"
+                )
+            } else {
+                format!(
+                    "it was ended before its first iteration; start it anew with --out {word}"
+                )
+            };
+            format!("{folder}: this run has no checkpoint yet; {how}")
+        })
     }
 
     fn config_file(&self) -> PathBuf {

@@ -115,7 +115,13 @@ fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
         start = format!("{GO_ON} --resume killed");
     }
     let sentence = failed(place.run(MUNIT_EXPORT, "killed model.safetensors"));
-    assert_says(&sentence, &["no checkpoint yet", "--resume"]);
+    assert_says(
+        &sentence,
+        &[
+            "killed: this run has no checkpoint yet",
+            "to go on with it: munit-train --resume killed",
+        ],
+    );
     // It goes on as it was begun, as every run does.
     let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 9")));
     assert_says(&sentence, &["\"seed: 0\"", "\"seed: 9\""]);
@@ -139,6 +145,11 @@ fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
     assert_says(
         &sentence,
         &["ended before its first iteration", "without --resume"],
+    );
+    let sentence = failed(place.run(MUNIT_EXPORT, "run model.safetensors"));
+    assert_says(
+        &sentence,
+        &["run: ", "no checkpoint yet", "start it anew with --out run"],
     );
     succeeded(place.train("--out run"));
 }
@@ -725,7 +736,7 @@ fn unusable_configurations_are_explained() {
     fs::write(place.path("wrong.yaml"), b"\x89PNG\r\n\x1a\n").unwrap();
     let arguments = "--config wrong.yaml --out run";
     let sentence = failed(place.run(MUNIT_TRAIN, arguments));
-    assert_says(&sentence, &["wrong.yaml"]);
+    assert_says(&sentence, &["wrong.yaml: not a YAML text file"]);
     let sentence = failed(place.run(MUNIT_TRAIN, "--config missing.yaml --out run"));
     assert_says(&sentence, &["missing.yaml", "cannot read"]);
 }
