@@ -19,10 +19,10 @@ pub fn write(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<()> {
-    replace(path, fill).map_err(|source| Error::Io {
+    replace(path, fill).map_err(|reason| Error::Io {
         path: path.to_owned(),
         action: "cannot write",
-        source,
+        reason,
     })
 }
 
@@ -43,10 +43,10 @@ pub fn remove_leftovers(folder: &Path) -> Result<()> {
         }
         Ok(())
     };
-    remove().map_err(|source| Error::Io {
+    remove().map_err(|reason| Error::Io {
         path: folder.to_owned(),
         action: "cannot clear away unfinished files",
-        source,
+        reason,
     })
 }
 
@@ -70,13 +70,12 @@ fn replace(
 }
 
 fn new_file_beside(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(PREFIX).suffix(SUFFIX);
-    // Temporary files are private by default; this one becomes an ordinary file under the
-    // user's umask.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    // The builder's own way of making the file would make it private and put its name into errors;
+    // this one becomes an ordinary file under the user's umask, and nobody knows its name.
+    tempfile::Builder::new()
+        .prefix(PREFIX)
+        .suffix(SUFFIX)
+        .make_in(folder, |path| File::create_new(path))
 }
 
 #[cfg(test)]
@@ -109,6 +108,16 @@ mod tests {
         write(&path, |file| file.write_all(b"new")).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    fn an_error_says_its_cause_once_and_no_temporary_name() {
+        let error = write(Path::new("/proc/model"), |_| Ok(())).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "/proc/model: cannot write: No such file or directory (os error 2)"
+        );
+        assert!(std::error::Error::source(&error).is_none());
     }
 
     #[test]

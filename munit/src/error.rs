@@ -6,6 +6,9 @@ use std::path::PathBuf;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Every failure of this package; its `Display` is a complete sentence that can be shown as is.
+///
+/// The causes are part of the sentence, so that none is given as its `source()`: a program that
+/// prints the whole chain would say it twice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -13,14 +16,14 @@ pub enum Error {
     #[error("{0}")]
     Config(String),
     /// A file that could not be read or written.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {reason}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// What was being done, for example "cannot read".
         action: &'static str,
         /// The system's reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A model file that is truncated, foreign, damaged or made for another network.
     #[error("{}: {problem}", path.display())]
@@ -44,7 +47,13 @@ pub enum Error {
     Picture(String),
     /// libtorch refused; carries its first line.
     #[error("libtorch: {}", first_line(.0))]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error)
+    }
 }
 
 impl Error {

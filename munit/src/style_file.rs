@@ -22,10 +22,10 @@ pub fn path_for(model: &Path) -> PathBuf {
 /// [`Error::Io`] for a file that cannot be read; [`Error::Style`] for one that is not of this form,
 /// or whose codes have another length than `style_dim` or numbers that are not finite.
 pub fn read(path: &Path, style_dim: usize) -> Result<BTreeMap<String, NamedStyle>> {
-    let unreadable = |source| Error::Io {
+    let unreadable = |reason| Error::Io {
         path: path.to_owned(),
         action: "cannot read the styles",
-        source,
+        reason,
     };
     let metadata = match path.metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),

@@ -2,29 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use munit::model_search;
+
 use super::problem::Problem;
 
 /// The model that is used when none is set; shipped with the plugin.
 pub(super) const DEFAULT_MODEL: &str = "photo2illustration.safetensors";
 
-const EXTENSION: &str = "safetensors";
-
 /// The folders in which shipped and installed models lie, in order of precedence.
 ///
 /// `plugin_file` is where the plugin was loaded from; none if it is linked into the program.
 pub(super) fn model_folders(plugin_file: Option<&Path>) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    if let Some(plugin_folder) = plugin_file.and_then(Path::parent) {
-        folders.push(plugin_folder.join("models"));
-        folders.push(plugin_folder.join("munitfilter/models"));
-        // A plugin that is run from the build folder, target/release.
-        if let Some(project) = plugin_folder.ancestors().nth(2) {
-            folders.push(project.join("models"));
-        }
-    }
     let data_folders = std::iter::once(glib::user_data_dir()).chain(glib::system_data_dirs());
-    folders.extend(data_folders.map(|folder| folder.join("munitfilter/models")));
-    folders
+    model_search::folders(plugin_file, data_folders)
 }
 
 /// The presets that come with the models, in the file that GStreamer looks for.
@@ -50,8 +40,7 @@ pub(super) fn offer_presets(folders: &[PathBuf]) {
 pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<PathBuf, Problem> {
     let name = model.unwrap_or(DEFAULT_MODEL);
     let path = Path::new(name);
-    let is_bare_name = path.components().count() == 1 && !name.contains('/');
-    if model.is_some() && (!is_bare_name || path.is_file()) {
+    if model.is_some() && (!model_search::is_name(path) || path.is_file()) {
         return match path.metadata() {
             Ok(_) => Ok(path.to_owned()),
             Err(error) => Err(Problem {
@@ -66,22 +55,11 @@ pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<Pat
             }),
         };
     }
-    let file_name = if path
-        .extension()
-        .is_some_and(|extension| extension == EXTENSION)
-    {
-        name.to_owned()
-    } else {
-        format!("{name}.{EXTENSION}")
+    let looked_for = match model_search::find(path, folders) {
+        Ok(found) => return Ok(found),
+        Err(looked_for) => looked_for,
     };
-    let candidates: Vec<PathBuf> = folders
-        .iter()
-        .map(|folder| folder.join(&file_name))
-        .collect();
-    if let Some(found) = candidates.iter().find(|candidate| candidate.is_file()) {
-        return Ok(found.clone());
-    }
-    let looked: Vec<String> = candidates
+    let looked_for: Vec<String> = looked_for
         .iter()
         .map(|candidate| candidate.display().to_string())
         .collect();
@@ -93,7 +71,7 @@ pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<Pat
         code: gst::ResourceError::NotFound,
         text: format!(
             "{what}; looked for {}. Set the property model to the path of a model file.",
-            looked.join(", ")
+            looked_for.join(", ")
         ),
     })
 }
@@ -101,16 +79,6 @@ pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<Pat
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_plugin_in_the_build_folder_finds_the_shipped_models() {
-        let folders = model_folders(Some(Path::new("/project/target/release/libgstmunit.so")));
-        assert!(
-            folders.contains(&PathBuf::from("/project/models")),
-            "{folders:?}"
-        );
-        assert_eq!(folders[0], Path::new("/project/target/release/models"));
-    }
 
     #[test]
     fn a_bare_name_and_the_default_are_looked_up_in_order() {

@@ -23,7 +23,7 @@ impl Problem {
         use munit::Error;
 
         let code = match error {
-            Error::Io { source, .. } => match source.kind() {
+            Error::Io { reason, .. } => match reason.kind() {
                 std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
                 _ => gst::ResourceError::OpenRead,
             },

@@ -1,11 +1,10 @@
 //! From the style properties to a style.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::RgbImage;
 use munit::model_file::{DEFAULT_STYLE, ModelMetadata};
+use munit::picture_file::read_picture;
 use munit::runtime::{PictureFormat, PictureRef, Translator};
 use munit::{Direction, StyleCode};
 
@@ -210,15 +209,9 @@ pub(super) fn encode_example(
     path: &str,
     translator: &mut Translator,
 ) -> Result<StyleCode, Problem> {
-    let broken = |reason: String| {
-        Problem::setting(format!(
-            "style-image {path}: {reason}. Use a picture in the format PNG, JPEG, WebP, BMP or PPM."
-        ))
-    };
-    // Decoders are written for hostile files, but a panic in one must not end the stream.
-    let picture = catch_unwind(AssertUnwindSafe(|| read_picture(Path::new(path))))
-        .unwrap_or_else(|_| Err("the picture is broken".to_owned()))
-        .map_err(broken)?;
+    let picture = read_picture(Path::new(path))
+        .map(shrunk)
+        .map_err(|error| Problem::setting(format!("style-image {path}: {error}")))?;
     let (width, height) = picture.dimensions();
     PictureRef::new(
         PictureFormat::Rgb,
@@ -230,44 +223,14 @@ pub(super) fn encode_example(
     .map_err(|error| Problem::setting(format!("style-image {path}: {error}")))
 }
 
-/// Reads a picture upright and, where it is transparent, on white.
-fn read_picture(path: &Path) -> Result<RgbImage, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("cannot read the picture: {error}");
-    let metadata = path.metadata().map_err(|error| unreadable(&error))?;
-    // A pipe would be waited for without end.
-    if !metadata.is_file() {
-        return Err("is not a file".to_owned());
+/// Shrinks a picture whose shorter side is longer than [`LARGEST_EXAMPLE`] to that.
+fn shrunk(picture: RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let shorter = width.min(height);
+    if shorter <= LARGEST_EXAMPLE {
+        return picture;
     }
-    let mut decoder = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|error| unreadable(&error))?
-        .into_decoder()
-        .map_err(|error| format!("cannot decode the picture: {error}"))?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder)
-        .map_err(|error| format!("cannot decode the picture: {error}"))?;
-    picture.apply_orientation(orientation);
-    let shorter = picture.width().min(picture.height());
-    if shorter > LARGEST_EXAMPLE {
-        let side = |length: u32| {
-            (u64::from(length) * u64::from(LARGEST_EXAMPLE) / u64::from(shorter)) as u32
-        };
-        picture = picture.thumbnail_exact(side(picture.width()), side(picture.height()));
-    }
-    if !picture.color().has_alpha() {
-        return Ok(picture.into_rgb8());
-    }
-    let picture = picture.into_rgba8();
-    Ok(RgbImage::from_fn(
-        picture.width(),
-        picture.height(),
-        |x, y| {
-            let [red, green, blue, alpha] = picture.get_pixel(x, y).0;
-            let on_white = |value: u8| {
-                let (value, alpha) = (u32::from(value), u32::from(alpha));
-                ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
-            };
-            image::Rgb([red, green, blue].map(on_white))
-        },
-    ))
+    let side =
+        |length: u32| (u64::from(length) * u64::from(LARGEST_EXAMPLE) / u64::from(shorter)) as u32;
+    image::imageops::thumbnail(&picture, side(width), side(height))
 }

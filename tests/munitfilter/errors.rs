@@ -85,6 +85,38 @@ fn settings_that_do_not_fit_are_errors_at_the_start() {
 }
 
 #[test]
+fn a_style_image_that_is_no_whole_picture_is_told_of_in_the_words_of_the_programs() {
+    let whole = file("whole.jpg");
+    image::save_buffer(&whole, &picture(64, 64, 3), 64, 64, image::ColorType::Rgb8).unwrap();
+    let whole = std::fs::read(whole).unwrap();
+    for (name, content, expected) in [
+        (
+            "cut.jpg",
+            &whole[..whole.len() * 2 / 3],
+            "the file ends before the picture does",
+        ),
+        (
+            "letter.txt",
+            &b"a letter"[..],
+            "it is not a JPEG, PNG, WebP, BMP or PNM picture",
+        ),
+        (
+            "clip.mp4",
+            &b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"[..],
+            "it is not a JPEG, PNG, WebP, BMP or PNM picture",
+        ),
+    ] {
+        let path = file(name);
+        std::fs::write(&path, content).unwrap();
+        let element = munitfilter();
+        element.set_property("style-image", path.to_str().unwrap());
+        let (_, text) = start_error(&element);
+        let expected = format!("style-image {}: {expected}", path.display());
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
 fn the_element_can_be_started_after_a_failure() {
     let element = munitfilter();
     element.set_property("model", "/nowhere/model.safetensors");

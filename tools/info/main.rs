@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use munit_tools::info::ModelInfo;
+use munit_tools::model_name::find_model;
 use munit_tools::program;
 
 /// Checks a model file and says what it is: network, size, cost, training data, licence, styles.
@@ -15,11 +16,11 @@ use munit_tools::program;
     name = "munit-info",
     version,
     after_help = "Examples:
-  munit-info models/photo2illustration.safetensors
-  munit-info --json mine.safetensors"
+  munit-info photo2illustration
+  munit-info --json runs/mine/model.safetensors"
 )]
 struct Arguments {
-    /// Model file
+    /// Model file, or the name of a model that is shipped or installed
     model: PathBuf,
     /// Print JSON instead of a table
     #[arg(long)]
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn show(arguments: &Arguments) -> anyhow::Result<()> {
-    let info = ModelInfo::of(&arguments.model)?;
+    let info = ModelInfo::of(&find_model(&arguments.model)?)?;
     let text = if arguments.json {
         serde_json::to_string_pretty(&info)? + "\n"
     } else {

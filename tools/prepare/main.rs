@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
-use munit_tools::data::Skipped;
+use munit_tools::data::{Skipped, lies_inside};
 use munit_tools::prepare::background::is_plain;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile};
@@ -206,6 +206,13 @@ fn prepare(command: Command) -> Result<()> {
 fn split(arguments: &SplitArguments) -> Result<()> {
     let outputs = [arguments.first.as_path(), arguments.second.as_path()];
     for output in outputs {
+        if lies_inside(output, &arguments.input) {
+            bail!(
+                "{} lies inside the input folder, where the whole set would hold its parts twice; \
+                 choose a folder elsewhere",
+                output.display()
+            );
+        }
         // Left-overs of another division would be in both parts.
         if output
             .read_dir()
@@ -230,8 +237,13 @@ fn split(arguments: &SplitArguments) -> Result<()> {
             let format = arguments.format.into();
             convert(files, output, format, arguments.size, |_, picture| picture)?;
         } else {
-            folder::copy(files, output)?;
-            println!("{} files copied to {}", files.len(), output.display());
+            let skipped = folder::copy(files, output)?;
+            show_skipped(&skipped);
+            println!(
+                "{} files copied to {}",
+                files.len() - skipped.len(),
+                output.display()
+            );
         }
     }
     Ok(())
@@ -306,7 +318,10 @@ fn cut_frames(arguments: &FrameArguments) -> Result<()> {
     };
     let (written, problem) = frames::cut(&arguments.video, &arguments.output, &options)?;
     if let Some(problem) = problem {
-        eprintln!("munit-prepare: stopped early: {problem:#}");
+        eprintln!(
+            "munit-prepare: stopped early: {}",
+            program::sentence(&problem)
+        );
     }
     println!(
         "{written} pictures written to {}",

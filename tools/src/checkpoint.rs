@@ -13,6 +13,7 @@ use serde_json::{Map, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
+use crate::program::sentence;
 use crate::trainer::Trainer;
 
 /// The version that this build writes and reads.
@@ -183,25 +184,22 @@ impl Checkpoint {
         })
     }
 
-    /// The newest whole checkpoint in `folder`, and a sentence for each newer one that is not.
+    /// The newest whole checkpoint in `folder`, and a sentence for each newer one that is not; `None`
+    /// if there is no checkpoint at all.
     ///
     /// # Errors
     /// No usable checkpoint, with what is wrong with the newest.
-    pub fn read_newest(folder: &Path) -> Result<(Self, Vec<String>)> {
+    pub fn read_newest(folder: &Path) -> Result<Option<(Self, Vec<String>)>> {
         let mut problems = Vec::new();
         for (_, path) in list(folder)?.iter().rev() {
             match Self::read(path) {
-                Ok(checkpoint) => return Ok((checkpoint, problems)),
-                Err(error) => problems.push(format!("{error:#}")),
+                Ok(checkpoint) => return Ok(Some((checkpoint, problems))),
+                Err(error) => problems.push(sentence(&error)),
             }
         }
         match problems.into_iter().next() {
             Some(problem) => bail!(problem),
-            None => bail!(
-                "{}: there is no checkpoint yet; go on with the run by munit-train --resume until it \
-                 has written one",
-                folder.display()
-            ),
+            None => Ok(None),
         }
     }
 

@@ -254,8 +254,14 @@ impl TrainConfig {
     /// # Errors
     /// A sentence that names the file and, for an unknown key, the nearest known one.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
+        let content = fs::read(path)
             .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
+        let Ok(text) = String::from_utf8(content) else {
+            bail!(
+                "{}: not a YAML text file; give a configuration with lines of the form key: value",
+                path.display()
+            );
+        };
         Self::parse(&text)
             .with_context(|| format!("{}: not a usable configuration", path.display()))
     }

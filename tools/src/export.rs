@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::Checkpoint;
 use crate::config::TrainConfig;
 use crate::data::{PictureSet, load_picture};
+use crate::program::sentence;
 use crate::run::{RunFolder, data_layout, framing};
 use crate::samples::domain_name;
 use crate::trainer::{Pair, Trainer};
@@ -133,7 +134,8 @@ fn training_pictures(config: &TrainConfig) -> Pair<Vec<PathBuf>> {
     };
     scan().unwrap_or_else(|problem| {
         eprintln!(
-            "munit-export: {problem:#}; without its training pictures the model gets no mean style"
+            "munit-export: {}; without its training pictures the model gets no mean style",
+            sentence(&problem)
         );
         none()
     })

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use munit::config::{Activation, GeneratorConfig, Padding};
 use munit::layout::{Part, expected_weights};
-use munit::model_file::{FORMAT_VERSION, Model, ModelMetadata};
+use munit::model_file::{FORMAT_VERSION, Model, ModelFile, ModelMetadata};
 use munit::{Architecture, Direction, Domain, Family};
 use pytorch_reader::{DType, PytorchError, PytorchReader};
 use tch::{Kind, Tensor};
@@ -123,6 +123,10 @@ impl Checkpoint {
             Err(PytorchError::Io(error)) if error.raw_os_error().is_some() => {
                 return Err(error).context("cannot read");
             }
+            Err(_) if ModelFile::open(path).is_ok() => bail!(
+                "is a munitfilter model already, which needs no import; give it to munitfilter as \
+                 it is"
+            ),
             Err(error) => {
                 let reason = match error {
                     PytorchError::InvalidFormat(reason) => reason,

@@ -9,6 +9,7 @@ pub mod export;
 pub mod import;
 pub mod info;
 pub mod losses;
+pub mod model_name;
 pub mod prepare;
 pub mod program;
 pub mod report;

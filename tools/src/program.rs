@@ -1,5 +1,6 @@
 //! What the programs' entry points and flags have in common.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -24,10 +25,37 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
     match work(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {error:#}");
+            eprintln!("{name}: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What went wrong and why, each cause once: some packages repeat their cause in their own text,
+/// others leave it to be asked for.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if sentence.ends_with(&cause) {
+            continue;
+        }
+        if !sentence.is_empty() {
+            sentence += ": ";
+        }
+        sentence += &cause;
+    }
+    sentence
+}
+
+/// `path` as one word of a command that can be pasted into a shell.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./=+:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text;
+    }
+    // Within single quotes a shell takes everything as it is, but for the quote that ends them.
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// Which directions a model file is to hold; flag `--directions`.
@@ -67,5 +95,47 @@ impl StoredPrecision {
             Self::Fp16 => Kind::Half,
             Self::Bf16 => Kind::BFloat16,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn every_cause_is_said_once() {
+        let damaged = repeating("invalid header", "expected a comma");
+        assert_eq!(
+            sentence(&damaged.context("a.safetensors: is damaged")),
+            "a.safetensors: is damaged: invalid header: expected a comma"
+        );
+        let plain = anyhow!("no space left").context("cannot write");
+        assert_eq!(sentence(&plain), "cannot write: no space left");
+    }
+
+    #[test]
+    fn a_shell_reads_words_back() {
+        for text in [
+            "runs/mine",
+            "runs/mit Ümläut",
+            "it's",
+            "$HOME `id` \"!\" \\ ~ # & ; (a) *",
+            "Ümläut",
+        ] {
+            let word = shell_word(Path::new(text));
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {word}")])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+        }
+        assert_eq!(shell_word(Path::new("runs/mine")), "runs/mine");
+    }
+
+    /// An error that repeats its cause.
+    fn repeating(text: &str, cause: &str) -> anyhow::Error {
+        anyhow!(cause.to_owned()).context(format!("{text}: {cause}"))
     }
 }

@@ -1,5 +1,6 @@
 //! A training run from its first iteration, or its newest checkpoint, to the model file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Framing, Loader, LoaderSettings, PictureSet, Source, load_picture};
 use crate::export;
+use crate::program::shell_word;
+use crate::report::scalars::TABLE_NAME;
 use crate::report::{EventWriter, Progress, ScalarLog};
 use crate::samples::{Samples, domain_name};
 use crate::trainer::{Pair, Trainer, noise_generator};
@@ -34,6 +37,21 @@ const SHOWN_LOSSES: [&str; 5] = [
 /// Begin and end of a kept sample sheet's name.
 const SAMPLE_SHEET_PREFIX: &str = "iteration-";
 const SAMPLE_SHEET_SUFFIX: &str = ".png";
+
+/// What a run makes in its folder, but for hidden files and those of TensorBoard.
+const OWN_NAMES: [&str; 6] = [
+    CONFIG_NAME,
+    CHECKPOINTS_NAME,
+    SAMPLES_NAME,
+    SAMPLE_SHEET_NAME,
+    MODEL_NAME,
+    TABLE_NAME,
+];
+const CONFIG_NAME: &str = "config.yaml";
+const CHECKPOINTS_NAME: &str = "checkpoints";
+const SAMPLES_NAME: &str = "samples";
+const SAMPLE_SHEET_NAME: &str = "samples.png";
+const MODEL_NAME: &str = "model.safetensors";
 
 /// How a run came to its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,17 +74,17 @@ impl RunFolder {
 
     /// Where checkpoints lie.
     pub fn checkpoints(&self) -> PathBuf {
-        self.0.join("checkpoints")
+        self.0.join(CHECKPOINTS_NAME)
     }
 
     /// Where sample sheets lie.
     pub fn samples(&self) -> PathBuf {
-        self.0.join("samples")
+        self.0.join(SAMPLES_NAME)
     }
 
     /// The exported model.
     pub fn model(&self) -> PathBuf {
-        self.0.join("model.safetensors")
+        self.0.join(MODEL_NAME)
     }
 
     /// The configuration that the run was started with, or last went on with.
@@ -83,17 +101,39 @@ impl RunFolder {
     /// # Errors
     /// A folder without a run or without a whole checkpoint.
     pub fn newest_checkpoint(&self) -> Result<(Checkpoint, Vec<String>)> {
-        self.check_run()?;
-        Checkpoint::read_newest(&self.checkpoints())
+        let folder = self.0.display();
+        ensure!(
+            self.checkpoints().is_dir(),
+            "{folder}: there is no run of munit-train in this folder; give the folder that was its \
+             --out, or a checkpoint file"
+        );
+        Checkpoint::read_newest(&self.checkpoints())?.with_context(|| {
+            let word = shell_word(&self.0);
+            let how = if self.is_run() {
+                format!(
+                    "it gets one at the latest after ten minutes and when Ctrl-C stops it; to go on \
+                     with it: munit-train --resume {word}"
+                )
+            } else {
+                format!(
+                    "it was ended before its first iteration; start it anew with --out {word}"
+                )
+            };
+            format!("{folder}: this run has no checkpoint yet; {how}")
+        })
     }
 
     fn config_file(&self) -> PathBuf {
-        self.0.join("config.yaml")
+        self.0.join(CONFIG_NAME)
+    }
+
+    fn is_run(&self) -> bool {
+        self.config_file().exists() && self.checkpoints().is_dir()
     }
 
     fn check_run(&self) -> Result<()> {
         ensure!(
-            self.config_file().exists() && self.checkpoints().is_dir(),
+            self.is_run(),
             "{}: there is no run of munit-train in this folder, or it was ended before its first \
              iteration; give the folder that was its --out, or start anew without --resume",
             self.0.display()
@@ -123,6 +163,33 @@ impl RunFolder {
             // after it must not let --resume take up the configuration of the old run.
             let path = self.config_file();
             fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder with anything in it that is not of a run.
+    fn refuse_foreign(&self) -> Result<()> {
+        if self.is_run() || !self.0.is_dir() {
+            return Ok(());
+        }
+        let entries =
+            fs::read_dir(&self.0).with_context(|| format!("{}: cannot read", self.0.display()))?;
+        for entry in entries {
+            let name = entry
+                .with_context(|| format!("{}: cannot read", self.0.display()))?
+                .file_name();
+            let is_ours = name.to_str().is_some_and(|name| {
+                OWN_NAMES.contains(&name)
+                    || EventWriter::is_event_file(name)
+                    || name.starts_with('.')
+            });
+            ensure!(
+                is_ours,
+                "{}: this folder holds {}, which is not of a run of munit-train; name a new or an \
+                 empty folder with --out",
+                self.0.display(),
+                Path::new(&name).display()
+            );
         }
         Ok(())
     }
@@ -250,6 +317,8 @@ pub fn run(
     let layout = data_layout(&config)?;
     if resume {
         folder.check_run()?;
+    } else {
+        folder.refuse_foreign()?;
     }
     folder.create()?;
     let _lock = folder.lock()?;
@@ -275,6 +344,7 @@ pub fn run(
         a: scan(&layout.train_a, Domain::A)?,
         b: scan(&layout.train_b, Domain::B)?,
     };
+    warn_of_pictures(&pictures);
     let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
 
     let perceptual = load_perceptual(&config, device)?;
@@ -448,6 +518,31 @@ fn scan(source: &Source, domain: Domain) -> Result<PictureSet> {
     Ok(set)
 }
 
+/// Says where there is little to learn, which a run would show only after hours.
+fn warn_of_pictures(pictures: &Pair<PictureSet>) {
+    for domain in Domain::ALL {
+        let set = pictures.get(domain);
+        if set.paths.len() == 1 {
+            eprintln!(
+                "munit-train: domain {} has a single picture, in {}, which the network will learn by \
+                 heart; give a folder of many pictures",
+                domain.name(),
+                set.root.display()
+            );
+        }
+    }
+    let files = |set: &PictureSet| -> BTreeSet<PathBuf> {
+        let files = set.paths.iter().map(fs::canonicalize);
+        files.filter_map(Result::ok).collect()
+    };
+    if files(&pictures.a) == files(&pictures.b) {
+        eprintln!(
+            "munit-train: domains a and b are the same pictures, so that the network will learn to \
+             copy; give --a and --b different folders"
+        );
+    }
+}
+
 fn loader_settings(config: &TrainConfig) -> LoaderSettings {
     LoaderSettings {
         batch_size: config.batch_size,
@@ -515,7 +610,7 @@ fn save_samples(
     }
     let family = config.architecture().family;
     let sheet = samples.sheet(&trainer.averaged_generators()?, family, iteration)?;
-    sheet.save(&folder.0.join("samples.png"))?;
+    sheet.save(&folder.0.join(SAMPLE_SHEET_NAME))?;
     if keep {
         sheet.save(&folder.samples().join(sample_sheet_name(iteration)))?;
         log.write_image(iteration, "samples", &sheet.render())?;
@@ -563,7 +658,7 @@ fn explain(error: anyhow::Error, config: &TrainConfig) -> anyhow::Error {
         return error;
     }
     anyhow!(
-        "there is not enough memory; lower batch_size ({}), the crop ({}x{}) or gen.dim ({}) ({error})",
+        "there is not enough memory; lower --batch-size ({}), --size ({}x{}) or --dim ({}) ({error})",
         config.batch_size,
         config.crop_image_width,
         config.crop_image_height,

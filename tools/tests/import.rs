@@ -262,6 +262,16 @@ fn translate(
 }
 
 #[test]
+fn a_munitfilter_model_is_told_of() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/photo2illustration.safetensors");
+    assert_says(
+        &refusal(&path),
+        &["is a munitfilter model already", "give it to munitfilter"],
+    );
+}
+
+#[test]
 fn published_kinds_of_checkpoints_translate_as_the_reference_does() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
@@ -484,7 +494,10 @@ fn the_programs_fail_with_one_sentence() {
         ],
     );
     let text = fails(program("munit-info", &["no such file"]));
-    assert_says(&text, &["munit-info: no such file: cannot read"]);
+    assert_says(
+        &text,
+        &["munit-info: no such file: there is no such file and no model named"],
+    );
 
     let own = folder.path().join("gen.pt");
     std::fs::copy(reference("unit_tiny_gen_zip.pt"), &own).unwrap();

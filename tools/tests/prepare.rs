@@ -211,6 +211,51 @@ fn split_keeps_clips_together_and_scales_on_request() {
 }
 
 #[test]
+fn split_lists_and_leaves_out_what_is_broken() {
+    let set = mixed_set();
+    for more in [&[][..], &["--size", "45"]] {
+        let _ = fs::remove_dir_all(set.path().join("first"));
+        let _ = fs::remove_dir_all(set.path().join("second"));
+        let arguments = [&["split", "photos", "first", "second"], more].concat();
+        let complaints = succeed(&arguments, set.path());
+        let skipped: Vec<_> = complaints
+            .lines()
+            .filter(|line| line.contains("skipped"))
+            .collect();
+        assert_eq!(skipped.len(), 1, "{complaints}");
+        assert!(
+            skipped[0].contains("skipped photos/broken.jpg: "),
+            "{complaints}"
+        );
+        let parts = ["first", "second"].map(|name| files(&set.path().join(name)).len());
+        assert_eq!(parts.iter().sum::<usize>(), 4, "{parts:?}");
+    }
+}
+
+#[test]
+fn split_writes_nothing_into_its_input() {
+    let set = numbered_set(4);
+    std::os::unix::fs::symlink(set.path().join("photos"), set.path().join("link")).unwrap();
+    for outputs in [
+        ["photos/x", "photos/y"],
+        ["elsewhere", "photos/deep/er"],
+        ["link/x", "elsewhere"],
+    ] {
+        let sentence = fail(&["split", "photos", outputs[0], outputs[1]], set.path());
+        assert!(
+            sentence.contains("lies inside the input folder"),
+            "{sentence}"
+        );
+        assert_eq!(files(set.path()).len(), 4, "{outputs:?}");
+    }
+    // Beside the input is not inside it.
+    succeed(
+        &["split", "photos", "photos/../x", "photos of y"],
+        set.path(),
+    );
+}
+
+#[test]
 fn results_below_the_input_are_not_taken_for_sources() {
     let set = numbered_set(2);
     for _ in 0..2 {

@@ -22,6 +22,42 @@ fn a_flag_that_does_not_exist_fails_with_code_1() {
 }
 
 #[test]
+fn a_cause_is_said_once_and_no_temporary_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.safetensors");
+    let mut content = 5u64.to_le_bytes().to_vec();
+    content.extend(b"{nix}");
+    std::fs::write(&damaged, content).unwrap();
+    let damaged = damaged.to_str().unwrap();
+    for (name, arguments, expected) in [
+        (
+            "munit-info",
+            &["nowhere/nix.safetensors"][..],
+            "munit-info: nowhere/nix.safetensors: cannot read: \
+             No such file or directory (os error 2)\n"
+                .to_owned(),
+        ),
+        (
+            "munit-translate",
+            &["nowhere/nix.safetensors", damaged, "out.png"],
+            format!(
+                "munit-translate: {damaged}: not a sound safetensors file: \
+                 invalid JSON in header: key must be a string at line 1 column 2\n"
+            ),
+        ),
+    ] {
+        let (_, path) = PROGRAMS.iter().find(|(known, _)| *known == name).unwrap();
+        let output = Command::new(path)
+            .args(arguments)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+    }
+}
+
+#[test]
 fn help_and_version_are_answers() {
     for (name, path) in PROGRAMS {
         let output = Command::new(path).arg("--version").output().unwrap();

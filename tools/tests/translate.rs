@@ -420,6 +420,77 @@ fn originals_are_safe() {
 }
 
 #[test]
+fn an_installed_model_is_found_by_its_name() {
+    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    place.picture("in.png", 32, 32);
+    let installed = place.path("share/munitfilter/models/mine.safetensors");
+    std::fs::create_dir_all(installed.parent().unwrap()).unwrap();
+    std::fs::rename(place.path("model.safetensors"), &installed).unwrap();
+    let run = |program: &str, arguments: &str, variable: &str| {
+        Command::new(program)
+            .current_dir(place.0.path())
+            .args(arguments.split_whitespace())
+            .env("XDG_DATA_HOME", place.path("nowhere"))
+            .env("XDG_DATA_DIRS", place.path("nowhere"))
+            .env(variable, place.path("share"))
+            .output()
+            .unwrap()
+    };
+    let translate = env!("CARGO_BIN_EXE_munit-translate");
+    let info = env!("CARGO_BIN_EXE_munit-info");
+    for name in ["mine", "mine.safetensors"] {
+        for variable in ["XDG_DATA_HOME", "XDG_DATA_DIRS"] {
+            let output = run(translate, &format!("{name} in.png out.png"), variable);
+            assert!(output.status.success(), "{output:?}");
+            std::fs::remove_file(place.path("out.png")).unwrap();
+            let output = run(info, &format!("{name} --json"), variable);
+            assert!(output.status.success(), "{output:?}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.contains(installed.to_str().unwrap()), "{text}");
+        }
+    }
+
+    // A file here goes before an installed one of the same name, as in the element.
+    std::fs::write(place.path("mine.safetensors"), b"").unwrap();
+    let output = run(info, "mine.safetensors", "XDG_DATA_HOME");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "munit-info: mine.safetensors: is empty\n"
+    );
+    // A folder does not, but is told of where there is no model of its name.
+    std::fs::create_dir(place.path("mine")).unwrap();
+    assert!(run(info, "mine", "XDG_DATA_HOME").status.success());
+    let output = run(info, "share", "XDG_DATA_HOME");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("share: is a folder"), "{text}");
+
+    let output = run(translate, "yours in.png out.png", "XDG_DATA_HOME");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("no model named yours"), "{text}");
+    let looked_for = place.path("share/munitfilter/models/yours.safetensors");
+    assert!(text.contains(looked_for.to_str().unwrap()), "{text}");
+    assert!(text.contains("Give the path"), "{text}");
+}
+
+#[test]
+fn the_programs_of_the_build_folder_find_the_shipped_models() {
+    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let project = place.path("project");
+    let build = project.join("target/release");
+    std::fs::create_dir_all(&build).unwrap();
+    std::fs::create_dir(project.join("models")).unwrap();
+    std::fs::rename(
+        place.path("model.safetensors"),
+        project.join("models/mine.safetensors"),
+    )
+    .unwrap();
+    let program = build.join("munit-info");
+    std::fs::copy(env!("CARGO_BIN_EXE_munit-info"), &program).unwrap();
+    let output = Command::new(program).arg("mine").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn every_mistake_gets_a_sentence_that_names_it() {
     let place = Workplace::new(&Tiny::new(Family::Munit).model);
     place.picture("in.png", 32, 32);

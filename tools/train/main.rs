@@ -121,6 +121,9 @@ fn train(arguments: &Arguments) -> Result<()> {
     };
     let run_folder = RunFolder::new(folder);
     let config = configuration(arguments, resume.then_some(&run_folder))?;
+    config
+        .check()
+        .map_err(|problem| name_flag(problem, arguments))?;
     if let Some(threads) = arguments.threads {
         if threads < 1 {
             bail!("--threads is {threads}; it must be at least 1");
@@ -133,12 +136,15 @@ fn train(arguments: &Arguments) -> Result<()> {
             eprintln!("model: {}", model.display());
             eprintln!(
                 "try it: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={} ! videoconvert ! autovideosink",
-                model.display()
+                program::shell_word(&model)
             );
         }
         Outcome::Stopped(checkpoint) => {
             eprintln!("stopped; checkpoint: {}", checkpoint.display());
-            eprintln!("go on with: munit-train --resume {}", folder.display());
+            eprintln!(
+                "go on with: munit-train --resume {}",
+                program::shell_word(folder)
+            );
         }
     }
     Ok(())
@@ -201,6 +207,56 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.image_save_iter, arguments.samples_every);
     set(&mut config.seed, arguments.seed);
     Ok(config)
+}
+
+/// The flag instead of the key in a problem with a value that was given by a flag. Such problems
+/// begin with the key.
+fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
+    let flags: [(bool, &str, &[&str]); 9] = [
+        (
+            arguments.size.is_some(),
+            "--size",
+            &["crop_image_height", "crop_image_width"],
+        ),
+        (arguments.dim.is_some(), "--dim", &["gen.dim", "dis.dim"]),
+        (
+            arguments.style_dim.is_some(),
+            "--style-dim",
+            &["gen.style_dim"],
+        ),
+        (
+            arguments.iterations.is_some(),
+            "--iterations",
+            &["max_iter"],
+        ),
+        (
+            arguments.batch_size.is_some(),
+            "--batch-size",
+            &["batch_size"],
+        ),
+        (arguments.lr.is_some(), "--lr", &["lr"]),
+        (arguments.cycle.is_some(), "--cycle", &["recon_x_cyc_w"]),
+        (
+            arguments.checkpoint_every.is_some(),
+            "--checkpoint-every",
+            &["snapshot_save_iter"],
+        ),
+        (
+            arguments.samples_every.is_some(),
+            "--samples-every",
+            &["image_save_iter"],
+        ),
+    ];
+    let text = problem.to_string();
+    let named = flags
+        .into_iter()
+        .filter(|(given, ..)| *given)
+        .find_map(|(_, flag, keys)| {
+            keys.iter()
+                .find_map(|key| text.strip_prefix(key)?.strip_prefix(" is "))
+                .map(|rest| format!("{flag} is {rest}"))
+        });
+    named.map_or(problem, anyhow::Error::msg)
 }
 
 fn set<T>(value: &mut T, given: Option<T>) {

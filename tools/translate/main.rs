@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Parser};
 use munit::Direction;
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions};
+use munit_tools::model_name::find_model;
 use munit_tools::program;
 use munit_tools::translate::{Request, StyleChoice, translate};
 
@@ -14,7 +15,7 @@ use munit_tools::translate::{Request, StyleChoice, translate};
 #[command(name = "munit-translate", version, max_term_width = 100, after_long_help = EXAMPLES)]
 #[command(group(ArgGroup::new("look").args(["style", "style_name", "style_image", "seed"])))]
 struct Arguments {
-    /// Model file (.safetensors)
+    /// Model file (.safetensors), or the name of a model that is shipped or installed
     model: PathBuf,
 
     /// Picture, folder of pictures, or float pictures as FILE.safetensors or FILE.safetensors#NAME
@@ -93,10 +94,10 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  munit-translate photo2illustration.safetensors cat.jpg cat.png
-  munit-translate photo2illustration.safetensors cat.jpg cat.png --seed 7
-  munit-translate photo2illustration.safetensors cat.jpg cat.png --style-image print.png
-  munit-translate photo2illustration.safetensors holiday/ drawn/ --size 512
+  munit-translate photo2illustration cat.jpg cat.png
+  munit-translate photo2illustration cat.jpg cat.png --seed 7
+  munit-translate photo2illustration cat.jpg cat.png --style-image print.png
+  munit-translate photo2illustration holiday/ drawn/ --size 512
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
@@ -111,7 +112,7 @@ fn fraction(text: &str) -> Result<f32, String> {
 }
 
 impl Arguments {
-    fn request(self) -> Request {
+    fn request(self) -> anyhow::Result<Request> {
         let style = None
             .or(self.style.map(StyleChoice::Code))
             .or(self.style_name.map(StyleChoice::Name))
@@ -122,8 +123,8 @@ impl Arguments {
             (_, true) => Some(Direction::B2a),
             _ => None,
         };
-        Request {
-            model: self.model,
+        Ok(Request {
+            model: find_model(&self.model)?,
             input: self.input,
             output: self.output,
             raw: self.raw,
@@ -135,13 +136,13 @@ impl Arguments {
                 strength: self.strength,
                 inference_size: self.size,
             },
-        }
+        })
     }
 }
 
 fn main() -> ExitCode {
     program::run("munit-translate", |arguments: Arguments| {
-        println!("{}", translate(&arguments.request())?);
+        println!("{}", translate(&arguments.request()?)?);
         Ok(())
     })
 }

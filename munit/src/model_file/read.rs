@@ -154,10 +154,10 @@ struct Source<'path> {
 
 impl<'path> Source<'path> {
     fn open(path: &'path Path) -> Result<Self> {
-        let unreadable = |source| Error::Io {
+        let unreadable = |reason| Error::Io {
             path: path.to_owned(),
             action: "cannot read",
-            source,
+            reason,
         };
         // Asked before opening, which would wait for the other end of a pipe.
         let kind = std::fs::metadata(path).map_err(unreadable)?.file_type();
@@ -189,10 +189,10 @@ impl<'path> Source<'path> {
         match read {
             Ok(read) if read as u64 == count => Ok(bytes),
             Ok(_) => Err(self.problem("was shortened while it was read")),
-            Err(source) => Err(Error::Io {
+            Err(reason) => Err(Error::Io {
                 path: self.path.to_owned(),
                 action: "cannot read",
-                source,
+                reason,
             }),
         }
     }

@@ -3,9 +3,8 @@
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
+use munit::picture_file::{MAXIMUM_DECODED_BYTES, PictureError};
 use rand::{Rng, RngExt};
-
-use super::picture::{MAXIMUM_DECODED_BYTES, PictureError};
 
 /// How the pictures of one domain are resized and cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail};
 use munit::Domain;
+use munit::picture_file::{PictureError, panic_text, read_picture};
 use tch::Tensor;
 
 use super::augment::{Framing, Resized};
 use super::order::{self, Order};
-use super::picture::{self, PictureError, read_picture};
 use super::picture_set::{PictureSet, Skipped};
 use super::tensor::write_tensor;
 
@@ -225,7 +225,7 @@ impl Shared {
         while let Some(iteration) = self.begin() {
             let batch = panic::catch_unwind(AssertUnwindSafe(|| self.make(iteration, &mut orders)))
                 .unwrap_or_else(|panic| {
-                    let text = picture::panic_text(panic.as_ref());
+                    let text = panic_text(panic.as_ref());
                     Err(anyhow!("loading pictures failed unexpectedly: {text}"))
                 });
             self.lock().ready.insert(iteration, batch);
@@ -321,7 +321,10 @@ impl Shared {
     fn warn(&self, path: PathBuf, reason: PictureError) {
         let mut queue = self.lock();
         if queue.failed.insert(path.clone()) {
-            queue.warnings.push(Skipped { path, reason });
+            queue.warnings.push(Skipped {
+                path,
+                reason: reason.into(),
+            });
         }
     }
 }
@@ -528,7 +531,7 @@ mod tests {
         let expected = [(1, PictureError::Missing), (3, PictureError::NotAPicture)];
         let expected = expected.map(|(index, reason)| Skipped {
             path: a.paths[index].clone(),
-            reason,
+            reason: reason.into(),
         });
         assert_eq!(warnings, expected);
         for _ in 0..10 {

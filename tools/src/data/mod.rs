@@ -10,16 +10,16 @@
 mod augment;
 mod loader;
 mod order;
-mod picture;
 mod picture_set;
 mod source;
 mod tensor;
 #[cfg(test)]
 mod test_pictures;
+mod unusable;
 
 pub use augment::Framing;
 pub use loader::{Batch, Loader, LoaderSettings};
-pub use picture::{MAXIMUM_ASPECT, MINIMUM_SIDE, PictureError, read_picture};
 pub use picture_set::{PictureSet, Skipped};
-pub use source::{DataLayout, Source};
+pub use source::{DataLayout, Source, lies_inside};
 pub use tensor::{load_picture, tensor_to_rgb};
+pub use unusable::Unusable;

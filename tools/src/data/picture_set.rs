@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail};
+use munit::picture_file::read_picture;
 use rayon::prelude::*;
 
-use super::picture::{self, PictureError, read_picture};
 use super::source::Source;
+use super::unusable::{self, Unusable};
 
 /// A picture that was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub struct Skipped {
     /// The file, or the folder that could not be entered.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub reason: PictureError,
+    pub reason: Unusable,
 }
 
 impl fmt::Display for Skipped {
@@ -111,16 +112,8 @@ impl PictureSet {
     }
 }
 
-fn check(path: &Path) -> Result<(), PictureError> {
-    let picture = read_picture(path)?;
-    if picture::is_strip(&picture) {
-        let (width, height) = picture.dimensions();
-        return Err(PictureError::Strip { width, height });
-    }
-    if picture::is_blank(&picture) {
-        return Err(PictureError::Blank);
-    }
-    Ok(())
+fn check(path: &Path) -> Result<(), Unusable> {
+    unusable::check(&read_picture(path)?)
 }
 
 #[cfg(test)]
@@ -129,6 +122,7 @@ mod tests {
     use std::sync::Mutex;
 
     use image::{Rgb, RgbImage};
+    use munit::picture_file::PictureError;
 
     use super::*;
     use crate::data::test_pictures::{picture, write_pictures};
@@ -172,15 +166,15 @@ mod tests {
             width: 8,
             height: 8,
         };
-        let strip = PictureError::Strip {
+        let strip = Unusable::Strip {
             width: 17,
             height: 273,
         };
         let skipped = [
-            ("broken.jpg", PictureError::NotAPicture),
+            ("broken.jpg", PictureError::NotAPicture.into()),
             ("strip.png", strip),
-            ("tiny.png", tiny),
-            ("white.bmp", PictureError::Blank),
+            ("tiny.png", tiny.into()),
+            ("white.bmp", Unusable::Blank),
         ];
         let skipped = skipped.map(|(name, reason)| Skipped {
             path: root.join(name),
@@ -225,7 +219,7 @@ mod tests {
             set.skipped,
             [Skipped {
                 path: root.join("dangling.png"),
-                reason: PictureError::Missing,
+                reason: PictureError::Missing.into(),
             }]
         );
     }

@@ -7,9 +7,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use munit::picture_file::{PictureError, looks_like_picture};
 use walkdir::{DirEntry, WalkDir};
 
-use super::picture::{self, PictureError};
 use super::picture_set::Skipped;
 
 /// Files with these endings, in any case, are meant as pictures, whatever they contain.
@@ -116,6 +116,16 @@ impl DataLayout {
     }
 }
 
+/// Whether `path`, which need not exist yet, is `folder` or lies in it or in a folder below it.
+pub fn lies_inside(path: &Path, folder: &Path) -> bool {
+    let (Ok(path), Ok(folder)) = (std::path::absolute(path), folder.canonicalize()) else {
+        return false;
+    };
+    path.ancestors()
+        .find_map(|existing| existing.canonicalize().ok())
+        .is_some_and(|existing| existing.starts_with(folder))
+}
+
 fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
     let mut pictures = Vec::new();
     let mut skipped = Vec::new();
@@ -144,7 +154,10 @@ fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
                 let reason = error
                     .into_io_error()
                     .map_or(PictureError::Missing, PictureError::from);
-                skipped.push(Skipped { path, reason });
+                skipped.push(Skipped {
+                    path,
+                    reason: reason.into(),
+                });
             }
         }
     }
@@ -165,7 +178,7 @@ fn is_picture(path: &Path) -> bool {
         let mut first_bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(SIGNATURE_BYTES).read_to_end(&mut first_bytes))
-            .is_ok_and(|_| picture::looks_like_picture(&first_bytes))
+            .is_ok_and(|_| looks_like_picture(&first_bytes))
     }
 }
 

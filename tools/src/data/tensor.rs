@@ -5,10 +5,10 @@ use std::slice;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use munit::picture_file::read_picture;
 use tch::{Device, Kind, Tensor};
 
 use super::augment::Framing;
-use super::picture::read_picture;
 
 /// Reads a picture, resizes it and cuts out its middle, without chance: for previews and tests.
 /// Gives `[C, H, W]` in [-1, 1], single precision.

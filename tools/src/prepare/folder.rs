@@ -11,12 +11,10 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
+use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rayon::prelude::*;
 
-use crate::data::{PictureError, Skipped, Source, read_picture};
-
-/// A picture's longest side after scaling, in pixels.
-const MAXIMUM_SIDE: u32 = 32_768;
+use crate::data::{Skipped, Source};
 
 /// A picture file and its place in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,12 +243,53 @@ pub fn convert(
     size: Option<u32>,
     draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
 ) -> Result<Vec<Skipped>> {
+    let names = output_names(files, format);
+    for_each_picture(files, names, size, |file, name, picture| {
+        format.write(&draw(file, picture), &output.join(name))
+    })
+}
+
+/// Copies each picture of the set, as its file is, below `output` under its name.
+///
+/// Returns the files that could not be read; they are not copied.
+///
+/// # Errors
+/// When a file cannot be copied, or not one picture could be read.
+pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
+    let names = files.iter().map(|file| file.name.clone()).collect();
+    for_each_picture(files, names, None, |file, name, _| {
+        let target = output.join(name);
+        make_parent(&target)?;
+        fs::copy(&file.path, &target).with_context(|| {
+            format!(
+                "cannot copy {} to {}",
+                file.path.display(),
+                target.display()
+            )
+        })?;
+        Ok(())
+    })
+}
+
+/// Reads each of `files`, scales its shorter side to `size` if given, and lets `work` make the
+/// result of this name of it. Works on all cores and shows a bar.
+///
+/// Returns the files that could not be read.
+///
+/// # Errors
+/// The first of `work`, or when not one picture could be read.
+fn for_each_picture(
+    files: &[PictureFile],
+    names: Vec<PathBuf>,
+    size: Option<u32>,
+    work: impl Fn(&PictureFile, PathBuf, RgbImage) -> Result<()> + Sync,
+) -> Result<Vec<Skipped>> {
     let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left",
     )?);
     let skipped: Vec<Skipped> = files
         .par_iter()
-        .zip(output_names(files, format))
+        .zip(names)
         .map(|(file, name)| {
             let picture = read_picture(&file.path).and_then(|picture| match size {
                 Some(side) => resized(picture, side),
@@ -258,12 +297,12 @@ pub fn convert(
             });
             let skipped = match picture {
                 Ok(picture) => {
-                    format.write(&draw(file, picture), &output.join(name))?;
+                    work(file, name, picture)?;
                     None
                 }
                 Err(reason) => Some(Skipped {
                     path: file.path.clone(),
-                    reason,
+                    reason: reason.into(),
                 }),
             };
             bar.inc(1);
@@ -278,25 +317,6 @@ pub fn convert(
         bail!("there is no picture to work on; {first}");
     }
     Ok(skipped)
-}
-
-/// Copies each file of the set below `output` under its name.
-///
-/// # Errors
-/// When a file cannot be copied.
-pub fn copy(files: &[PictureFile], output: &Path) -> Result<()> {
-    for file in files {
-        let target = output.join(&file.name);
-        make_parent(&target)?;
-        fs::copy(&file.path, &target).with_context(|| {
-            format!(
-                "cannot copy {} to {}",
-                file.path.display(),
-                target.display()
-            )
-        })?;
-    }
-    Ok(())
 }
 
 fn make_parent(path: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
 use super::output;
-use crate::data::Source;
+use crate::data::{Source, lies_inside};
 
 /// What there is to translate.
 #[derive(Debug)]
@@ -80,13 +80,7 @@ impl Input {
                     output.display()
                 );
                 ensure!(
-                    !output.ancestors().any(|ancestor| {
-                        let ancestor = match ancestor.as_os_str().is_empty() {
-                            true => Path::new("."),
-                            false => ancestor,
-                        };
-                        std::fs::canonicalize(ancestor).ok() == std::fs::canonicalize(root).ok()
-                    }),
+                    !lies_inside(output, root),
                     "{}: this lies inside the input folder, where the next run would take results \
                      for inputs; give OUT a folder elsewhere",
                     output.display()

@@ -11,12 +11,14 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use munit::picture_file::read_picture;
 use munit::runtime::{
     DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision, TranslateOptions, Translator,
 };
 use munit::{Direction, Model, StyleCode};
 
-use crate::data::{read_picture, tensor_to_rgb};
+use crate::data::tensor_to_rgb;
+use crate::program::sentence;
 use crate::report::Progress;
 pub use exact::{ExactTranslator, picture_tensor};
 pub use input::Input;
@@ -252,7 +254,7 @@ impl<'a> Job<'a> {
                     }
                     (Ok(_), _) => {}
                     (Err(error), _) => {
-                        progress.log_line(&format!("skipped {error:#}"));
+                        progress.log_line(&format!("skipped {}", sentence(&error)));
                         skipped += 1;
                     }
                 }

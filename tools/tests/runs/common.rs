@@ -47,7 +47,9 @@ impl Place {
 
     /// Runs `program` here with `arguments`, which spaces separate.
     pub fn run(&self, program: &str, arguments: &str) -> Output {
-        self.command(program, arguments).output().unwrap()
+        self.command(program, arguments.split_whitespace())
+            .output()
+            .unwrap()
     }
 
     /// Runs `munit-train` with the tiny networks of `tests/configs/folder.yaml`.
@@ -60,14 +62,20 @@ impl Place {
     }
 
     pub fn start(&self, program: &str, arguments: &str) -> Running {
-        let mut command = self.command(program, arguments);
-        Running(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
+        Running::new(self.command(program, arguments.split_whitespace()))
     }
 
-    fn command(&self, program: &str, arguments: &str) -> Command {
+    /// Starts `munit-train` with tiny networks and `--out out`, which may hold spaces.
+    pub fn start_training_in(&self, out: &str, arguments: &str) -> Running {
+        let arguments = tiny(arguments);
+        let words = arguments.split_whitespace().chain(["--out", out]);
+        Running::new(self.command(MUNIT_TRAIN, words))
+    }
+
+    fn command<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
         let mut command = Command::new(program);
         command
-            .args(arguments.split_whitespace())
+            .args(arguments)
             .current_dir(self.folder.path())
             .stdin(Stdio::null());
         command
@@ -113,6 +121,10 @@ fn tiny(arguments: &str) -> String {
 pub struct Running(Option<Child>);
 
 impl Running {
+    fn new(mut command: Command) -> Self {
+        Self(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
     /// Waits until `losses.csv` of the run in `folder` holds `rows` rows.
     pub fn wait_for_rows(&mut self, folder: &Path, rows: usize) {
         let table = folder.join("losses.csv");

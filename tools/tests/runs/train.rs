@@ -115,7 +115,13 @@ fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
         start = format!("{GO_ON} --resume killed");
     }
     let sentence = failed(place.run(MUNIT_EXPORT, "killed model.safetensors"));
-    assert_says(&sentence, &["no checkpoint yet", "--resume"]);
+    assert_says(
+        &sentence,
+        &[
+            "killed: this run has no checkpoint yet",
+            "to go on with it: munit-train --resume killed",
+        ],
+    );
     // It goes on as it was begun, as every run does.
     let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 9")));
     assert_says(&sentence, &["\"seed: 0\"", "\"seed: 9\""]);
@@ -139,6 +145,11 @@ fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
     assert_says(
         &sentence,
         &["ended before its first iteration", "without --resume"],
+    );
+    let sentence = failed(place.run(MUNIT_EXPORT, "run model.safetensors"));
+    assert_says(
+        &sentence,
+        &["run: ", "no checkpoint yet", "start it anew with --out run"],
     );
     succeeded(place.train("--out run"));
 }
@@ -447,6 +458,79 @@ fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
 }
 
 #[test]
+fn pictures_from_which_nothing_is_learnt_are_warned_of() {
+    let place = Place::new();
+    let one = place.path("one");
+    fs::create_dir(&one).unwrap();
+    fs::copy(
+        place.path("datasets/shapes/trainB/0.png"),
+        one.join("0.png"),
+    )
+    .unwrap();
+    let a = "--out single --a datasets/shapes/trainA";
+    let errors = succeeded(place.train(&format!("{a} --b one")));
+    assert_says(
+        &errors,
+        &["munit-train: domain b has a single picture, in one"],
+    );
+    assert!(!errors.contains("domain a has"), "{errors}");
+    assert!(!errors.contains("learn to copy"), "{errors}");
+
+    // Also by way of a link.
+    std::os::unix::fs::symlink(place.path("datasets/shapes/trainA"), place.path("link")).unwrap();
+    let a = "--out same --a datasets/shapes/trainA";
+    let errors = succeeded(place.train(&format!("{a} --b link")));
+    assert_says(
+        &errors,
+        &["munit-train: domains a and b are the same", "learn to copy"],
+    );
+    assert!(!errors.contains("single picture"), "{errors}");
+}
+
+#[test]
+fn a_folder_of_other_things_is_not_made_a_run() {
+    let place = Place::new();
+    let before = names(&place.path("datasets/shapes"));
+    let sentence = failed(place.train("--out datasets/shapes"));
+    assert_says(
+        &sentence,
+        &[
+            "munit-train: datasets/shapes: this folder holds ",
+            "not of a run",
+            "--out",
+        ],
+    );
+    assert_eq!(names(&place.path("datasets/shapes")), before);
+
+    // Hidden files are those of file managers and of version control.
+    fs::create_dir(place.path("run")).unwrap();
+    fs::write(place.path("run/.directory"), "").unwrap();
+    succeeded(place.train("--out run"));
+}
+
+#[test]
+fn hints_can_be_pasted_into_a_shell() {
+    let place = Place::new();
+    let out = "runs/mit Ümläut";
+    let mut running = place.start_training_in(out, "--iterations 1000000");
+    running.wait_for_rows(&place.path(out), 1);
+    running.signal("TERM");
+    let (status, errors) = running.wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(
+        &errors,
+        &["go on with: munit-train --resume 'runs/mit Ümläut'\n"],
+    );
+
+    let (status, errors) = place.start_training_in("mit Ümläut", "").wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(
+        &errors,
+        &["munitfilter model='mit Ümläut/model.safetensors' ! "],
+    );
+}
+
+#[test]
 fn unusable_pictures_are_listed_and_left_out() {
     let place = Place::new();
     let folder = place.path("datasets/shapes/trainA");
@@ -502,25 +586,43 @@ fn what_cannot_be_trained_is_refused_in_one_sentence() {
             &["file/run", "cannot make the run's folder"],
         ),
         ("", &["--out"]),
-        ("--out run --lr=-0.1", &["lr is -0.1"]),
-        ("--out run --lr nan", &["lr is NaN"]),
-        ("--out run --cycle -1", &["recon_x_cyc_w is -1"]),
+        ("--out run --lr=-0.1", &["munit-train: --lr is -0.1;"]),
+        ("--out run --lr nan", &["munit-train: --lr is NaN;"]),
+        ("--out run --cycle -1", &["munit-train: --cycle is -1;"]),
         (
             "--out run --size 30",
-            &["crop_image_height is 30", "multiple of 4"],
+            &["munit-train: --size is 30;", "multiple of 4"],
         ),
         (
             "--out run --size 12",
-            &["crop_image_height is 12", "at least 16"],
+            &["munit-train: --size is 12;", "at least 16"],
         ),
-        ("--out run --size 0", &["crop_image_height is 0"]),
+        ("--out run --size 0", &["munit-train: --size is 0;"]),
         (
             "--out run --size 4100",
-            &["crop_image_height is 4100", "4096"],
+            &["munit-train: --size is 4100;", "4096"],
         ),
-        ("--out run --batch-size 0", &["batch_size is 0"]),
-        ("--out run --dim 0", &["gen.dim is 0"]),
-        ("--out run --iterations 0", &["max_iter is 0"]),
+        (
+            "--out run --batch-size 0",
+            &["munit-train: --batch-size is 0;"],
+        ),
+        ("--out run --dim 0", &["munit-train: --dim is 0;"]),
+        (
+            "--out run --style-dim 0",
+            &["munit-train: --style-dim is 0;"],
+        ),
+        (
+            "--out run --iterations 0",
+            &["munit-train: --iterations is 0;"],
+        ),
+        (
+            "--out run --checkpoint-every 0",
+            &["munit-train: --checkpoint-every is 0;"],
+        ),
+        (
+            "--out run --samples-every 0",
+            &["munit-train: --samples-every is 0;"],
+        ),
         ("--resume nothing", &["nothing", "no run of munit-train"]),
         ("--resume empty", &["empty", "no run of munit-train"]),
         ("--resume run --out other", &["--out other"]),
@@ -572,9 +674,9 @@ fn too_little_memory_is_called_that() {
         &sentence,
         &[
             "not enough memory",
-            "batch_size (4096)",
-            "1024x1024",
-            "gen.dim (4)",
+            "--batch-size (4096)",
+            "--size (1024x1024)",
+            "--dim (4)",
         ],
     );
 }
@@ -634,7 +736,7 @@ fn unusable_configurations_are_explained() {
     fs::write(place.path("wrong.yaml"), b"\x89PNG\r\n\x1a\n").unwrap();
     let arguments = "--config wrong.yaml --out run";
     let sentence = failed(place.run(MUNIT_TRAIN, arguments));
-    assert_says(&sentence, &["wrong.yaml"]);
+    assert_says(&sentence, &["wrong.yaml: not a YAML text file"]);
     let sentence = failed(place.run(MUNIT_TRAIN, "--config missing.yaml --out run"));
     assert_says(&sentence, &["missing.yaml", "cannot read"]);
 }

@@ -16,23 +16,16 @@ use image::{
 /// picture up to four times, and nothing can be learnt from an icon or a tracking pixel.
 pub const MINIMUM_SIDE: u32 = 16;
 
-/// Pictures more than this many times as long as they are wide are not trained on: a crop would
-/// show next to nothing of such a strip.
-pub const MAXIMUM_ASPECT: u32 = 16;
-
 /// A file larger than this is not opened.
 const MAXIMUM_FILE_BYTES: u64 = 512 << 20;
 
 /// The longest side that a decoder may be asked for, in pixels.
-const MAXIMUM_SIDE: u32 = 32_768;
+pub const MAXIMUM_SIDE: u32 = 32_768;
 
 /// The memory that one decoded picture may take: 178 megapixels in 8-bit RGB.
-pub(super) const MAXIMUM_DECODED_BYTES: u64 = 512 << 20;
+pub const MAXIMUM_DECODED_BYTES: u64 = 512 << 20;
 
-/// Samples of a picture of one colour may differ by this much, for the noise of compression.
-const BLANK_TOLERANCE: u8 = 2;
-
-/// Why a picture cannot be used.
+/// Why a file cannot be used as a picture; its `Display` does not name the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PictureError {
     /// There is no such file.
@@ -58,15 +51,6 @@ pub enum PictureError {
         /// Height in pixels.
         height: u32,
     },
-    /// More than [`MAXIMUM_ASPECT`] times as long as wide.
-    Strip {
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-    },
-    /// All of one colour.
-    Blank,
 }
 
 impl fmt::Display for PictureError {
@@ -90,11 +74,6 @@ impl fmt::Display for PictureError {
                 f,
                 "{width}×{height} is too small; the shorter side needs {MINIMUM_SIDE} pixels"
             ),
-            Self::Strip { width, height } => write!(
-                f,
-                "{width}×{height} is a strip; the longer side of a training picture may be {MAXIMUM_ASPECT} times the shorter"
-            ),
-            Self::Blank => write!(f, "it is blank: all of one colour"),
         }
     }
 }
@@ -128,10 +107,7 @@ impl From<ImageError> for PictureError {
 /// are converted, transparent ones laid on white, and the orientation in the file is obeyed.
 ///
 /// # Errors
-/// What is wrong with the file, except [`PictureError::Strip`] and [`PictureError::Blank`], which
-/// only [`PictureSet::scan`] looks for. The text does not name the path.
-///
-/// [`PictureSet::scan`]: super::PictureSet::scan
+/// What is wrong with the file.
 pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
@@ -141,41 +117,18 @@ pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
         return Err(PictureError::TooLarge);
     }
     let content = fs::read(path)?;
-    // Decoders are written for hostile input, but a panic in one must cost one picture, not a run.
+    // Decoders are written for hostile input, but a panic in one must cost one picture, not a stream or a run.
     panic::catch_unwind(AssertUnwindSafe(|| decode(&content)))
         .unwrap_or_else(|panic| Err(PictureError::Broken(panic_text(panic.as_ref()))))
 }
 
 /// Whether the first bytes of a file announce a picture, of a format that is read here or not.
-pub(super) fn looks_like_picture(first_bytes: &[u8]) -> bool {
+pub fn looks_like_picture(first_bytes: &[u8]) -> bool {
     image::guess_format(first_bytes).is_ok()
 }
 
-/// Whether a picture is longer than [`MAXIMUM_ASPECT`] allows.
-pub(super) fn is_strip(picture: &RgbImage) -> bool {
-    let (width, height) = picture.dimensions();
-    width.max(height) > MAXIMUM_ASPECT * width.min(height)
-}
-
-/// Whether all pixels have the same colour, but for the noise of compression.
-pub(super) fn is_blank(picture: &RgbImage) -> bool {
-    let mut pixels = picture.pixels();
-    let Some(&Rgb(first)) = pixels.next() else {
-        return true;
-    };
-    let (mut low, mut high) = (first, first);
-    // Almost every picture betrays itself within a few pixels.
-    !pixels.any(|Rgb(pixel)| {
-        (0..3).any(|channel| {
-            low[channel] = low[channel].min(pixel[channel]);
-            high[channel] = high[channel].max(pixel[channel]);
-            high[channel] - low[channel] > BLANK_TOLERANCE
-        })
-    })
-}
-
 /// What a panic said, for an error message.
-pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -201,7 +154,9 @@ fn decode(content: &[u8]) -> Result<RgbImage, PictureError> {
 
     // The header alone tells most unusable pictures, before any pixel is decoded.
     let (width, height) = decoder.dimensions();
-    check_size(width, height)?;
+    if width.min(height) < MINIMUM_SIDE {
+        return Err(PictureError::TooSmall { width, height });
+    }
     limits.reserve(decoder.total_bytes())?;
     decoder.set_limits(limits)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -218,13 +173,6 @@ fn decode(content: &[u8]) -> Result<RgbImage, PictureError> {
     } else {
         picture.into_rgb8()
     })
-}
-
-fn check_size(width: u32, height: u32) -> Result<(), PictureError> {
-    if width.min(height) < MINIMUM_SIDE {
-        return Err(PictureError::TooSmall { width, height });
-    }
-    Ok(())
 }
 
 fn on_white(picture: DynamicImage) -> RgbImage {
@@ -278,7 +226,17 @@ mod tests {
     use image::{ImageBuffer, ImageEncoder, Luma, Rgba, RgbaImage};
 
     use super::*;
-    use crate::data::test_pictures::picture;
+
+    /// A smooth picture that differs from those of other numbers, and from its own mirror image.
+    fn picture(width: u32, height: u32, number: u8) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            Rgb([
+                (x * 255 / width) as u8,
+                (y * 255 / height) as u8,
+                number.wrapping_mul(37),
+            ])
+        })
+    }
 
     fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut content = Cursor::new(Vec::new());
@@ -444,15 +402,10 @@ mod tests {
     }
 
     #[test]
-    fn tiny_pictures_are_refused_and_strips_are_not() {
+    fn tiny_pictures_are_refused() {
         for (width, height, usable) in [(16, 16, true), (15, 16, false), (16, 15, false)] {
             let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
             assert_eq!(read("a.png", &content).is_ok(), usable, "{width}×{height}");
-        }
-        for (width, height, strip) in [(256, 16, false), (257, 16, true), (16, 400, true)] {
-            let content = encoded(&picture(width, height, 1).into(), ImageFormat::Png);
-            let read = read("a.png", &content).unwrap();
-            assert_eq!(is_strip(&read), strip, "{width}×{height}");
         }
     }
 
@@ -467,15 +420,5 @@ mod tests {
         assert_eq!(read_picture(folder.path()), Err(PictureError::NotAFile));
         let missing = folder.path().join("missing.png");
         assert_eq!(read_picture(&missing), Err(PictureError::Missing));
-    }
-
-    #[test]
-    fn blank_means_one_colour() {
-        let mut blank = RgbImage::from_pixel(20, 20, Rgb([200, 201, 202]));
-        assert!(is_blank(&blank));
-        blank.put_pixel(19, 19, Rgb([202, 200, 203]));
-        assert!(is_blank(&blank));
-        blank.put_pixel(18, 19, Rgb([200, 201, 220]));
-        assert!(!is_blank(&blank));
     }
 }
