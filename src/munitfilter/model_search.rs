@@ -84,15 +84,15 @@ mod tests {
     fn a_bare_name_and_the_default_are_looked_up_in_order() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folders = [first.path().to_owned(), second.path().to_owned()];
-        let later = second.path().join("sketch2motorbike.safetensors");
+        let later = second.path().join("sketch2garment.safetensors");
         std::fs::write(&later, b"").unwrap();
-        for name in ["sketch2motorbike", "sketch2motorbike.safetensors"] {
+        for name in ["sketch2garment", "sketch2garment.safetensors"] {
             assert_eq!(find_model(Some(name), &folders).unwrap(), later);
         }
-        let sooner = first.path().join("sketch2motorbike.safetensors");
+        let sooner = first.path().join("sketch2garment.safetensors");
         std::fs::write(&sooner, b"").unwrap();
         assert_eq!(
-            find_model(Some("sketch2motorbike"), &folders).unwrap(),
+            find_model(Some("sketch2garment"), &folders).unwrap(),
             sooner
         );
         let default = second.path().join(DEFAULT_MODEL);
