@@ -54,6 +54,8 @@ struct Trial {
 #[derive(Debug)]
 pub(super) struct Governor {
     limits: SizeLimits,
+    /// The largest size that the device has memory for, as far as is known.
+    ceiling: u32,
     size: u32,
     recent: VecDeque<Duration>,
     trial: Option<Trial>,
@@ -73,6 +75,7 @@ impl Governor {
     pub fn new(limits: SizeLimits) -> Self {
         Self {
             limits,
+            ceiling: u32::MAX,
             size: limits.largest,
             recent: VecDeque::with_capacity(WINDOW),
             trial: None,
@@ -132,6 +135,10 @@ impl Governor {
 
     /// Takes over new limits; the size stays if it may.
     pub fn set_limits(&mut self, limits: SizeLimits) {
+        let limits = SizeLimits {
+            largest: limits.largest.min(self.ceiling).max(limits.smallest),
+            ..limits
+        };
         if limits == self.limits {
             return;
         }
@@ -152,6 +159,7 @@ impl Governor {
         if smaller == self.size {
             return false;
         }
+        self.ceiling = smaller;
         self.limits.largest = smaller;
         self.change(smaller);
         true
@@ -422,6 +430,8 @@ mod tests {
         let retreated = governor.size();
         assert!(retreated < 480);
         run(&mut governor, &mut clock, 60, |_| Duration::from_millis(1));
+        assert_eq!(governor.size(), retreated);
+        governor.set_limits(LIMITS);
         assert_eq!(governor.size(), retreated);
         while governor.retreat() {}
         assert_eq!(governor.size(), 64);

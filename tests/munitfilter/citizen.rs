@@ -213,14 +213,28 @@ fn a_frame_too_large_for_memory() {
     limit_memory_to(100 << 20);
     line.source
         .set_caps(Some(&caps("RGB", WIDTH, HEIGHT, (30, 1))));
-    line.push(gst::Buffer::from_mut_slice(vec![90u8; 3 * WIDTH * HEIGHT]));
+    let large = || gst::Buffer::from_mut_slice(vec![90u8; 3 * WIDTH * HEIGHT]);
+    line.push(large());
     let sample = line.pull();
     let structure = sample.caps().unwrap().structure(0).unwrap();
     assert_eq!(structure.get::<i32>("width").unwrap(), WIDTH as i32);
     let text = line.warning();
     assert!(text.contains("going on at the inference size"), "{text}");
     let stats = element.property::<gst::Structure>("stats");
-    assert!(stats.get::<u32>("inference-size").unwrap() < HEIGHT as u32);
+    let size = stats.get::<u32>("inference-size").unwrap();
+    assert!(size < HEIGHT as u32);
+
+    // It does not try in vain with every frame.
+    line.messages();
+    line.push(large());
+    line.pull();
+    let stats = element.property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<u32>("inference-size").unwrap(), size);
+    let warnings = line
+        .messages()
+        .into_iter()
+        .filter(|message| message.type_() == gst::MessageType::Warning);
+    assert_eq!(warnings.count(), 0);
 }
 
 /// Lets this process take so many bytes more of address space than it has.

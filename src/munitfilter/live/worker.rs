@@ -293,15 +293,14 @@ impl Worker {
 
     /// Lets the governor see what a frame took, and tells when it changes the size.
     fn govern(&mut self, filter: &imp::MunitFilter, work: Duration, settings: &FrameSettings) {
+        // A frame of a fade is made twice and says nothing.
+        if !self.is_governed(settings) || self.fade.is_some() {
+            return;
+        }
         let Some(governor) = &mut self.governor else {
             return;
         };
         let before = governor.size();
-        let governed = settings.quality == Quality::Auto && self.exchange.is_live();
-        // A frame of a fade is made twice and says nothing.
-        if !governed || self.fade.is_some() {
-            return;
-        }
         if let Some(budget) = filter.frame_interval()
             && let Some(size) = governor.observe(Instant::now(), work, budget)
         {
