@@ -259,6 +259,9 @@ fn inspection() -> String {
         .env("GST_PLUGIN_PATH", plugin)
         .env("GST_REGISTRY", file("registry.bin"))
         .env("LC_ALL", "C")
+        // Nobody's presets.
+        .env("XDG_DATA_HOME", file("nothing"))
+        .env("XDG_DATA_DIRS", file("nothing"))
         .env_remove("GST_PLUGIN_SYSTEM_PATH")
         .output()
         .unwrap();
