@@ -85,14 +85,14 @@ pub(super) fn mix(
     frame: &mut VideoFrameRef<&mut gst::BufferRef>,
     before: &VideoFrameRef<&gst::BufferRef>,
     share: f64,
-) {
+) -> munit::Result<()> {
     let new = (share.clamp(0.0, 1.0) * 256.0).round() as u32;
     let old = 256 - new;
     for_each_row(frame, before, |row, before| {
         for (value, before) in row.iter_mut().zip(before) {
             *value = ((u32::from(*value) * new + u32::from(*before) * old + 128) >> 8) as u8;
         }
-    });
+    })
 }
 
 #[cfg(test)]

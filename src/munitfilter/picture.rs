@@ -52,12 +52,22 @@ fn plane_length(info: &VideoInfo, stride: usize) -> usize {
 }
 
 /// Bytes from a pixel to the next in each plane.
-fn pixel_bytes(info: &VideoInfo) -> usize {
+pub(super) fn pixel_bytes(info: &VideoInfo) -> usize {
     if info.n_planes() == 1 {
         info.comp_pstride(0) as usize
     } else {
         1
     }
+}
+
+/// The rows of each plane of a frame, without their padding.
+pub(super) fn rows<'a>(
+    frame: &'a VideoFrameRef<&gst::BufferRef>,
+) -> munit::Result<impl Iterator<Item = impl Iterator<Item = &'a [u8]>>> {
+    let length = frame.width() as usize * pixel_bytes(frame.info());
+    let planes = readable_planes(frame)?.into_iter();
+    Ok(planes
+        .map(move |(bytes, stride)| bytes.chunks(stride.max(1)).map(move |row| &row[..length])))
 }
 
 /// Calls `change` with each row of `frame`, without its padding, and the same row of `other`, a
@@ -66,28 +76,15 @@ pub(super) fn for_each_row(
     frame: &mut VideoFrameRef<&mut gst::BufferRef>,
     other: &VideoFrameRef<&gst::BufferRef>,
     mut change: impl FnMut(&mut [u8], &[u8]),
-) {
+) -> munit::Result<()> {
     let length = frame.width() as usize * pixel_bytes(frame.info());
-    let height = frame.height() as usize;
-    for plane in 0..frame.n_planes() {
-        let stride = frame.plane_stride()[plane as usize];
-        let other_stride = other.plane_stride()[plane as usize];
-        let (Ok(stride), Ok(other_stride)) =
-            (usize::try_from(stride), usize::try_from(other_stride))
-        else {
-            continue;
-        };
-        let (Ok(target), Ok(source)) = (frame.plane_data_mut(plane), other.plane_data(plane))
-        else {
-            continue;
-        };
-        let rows = target.chunks_mut(stride).zip(source.chunks(other_stride));
-        for (row, other) in rows.take(height) {
-            if let (Some(row), Some(other)) = (row.get_mut(..length), other.get(..length)) {
-                change(row, other);
-            }
+    let planes = writable_planes(frame)?.into_iter().zip(rows(other)?);
+    for ((bytes, stride), others) in planes {
+        for (row, other) in bytes.chunks_mut(stride.max(1)).zip(others) {
+            change(&mut row[..length], other);
         }
     }
+    Ok(())
 }
 
 /// Shows `original` in the columns of `frame` on the left of `position`, a share of its width.
@@ -95,12 +92,12 @@ pub(super) fn split(
     frame: &mut VideoFrameRef<&mut gst::BufferRef>,
     original: &VideoFrameRef<&gst::BufferRef>,
     position: f64,
-) {
+) -> munit::Result<()> {
     let columns = (f64::from(frame.width()) * position.clamp(0.0, 1.0)).round() as usize;
     let bytes = columns * pixel_bytes(frame.info());
     for_each_row(frame, original, |row, original| {
         row[..bytes].copy_from_slice(&original[..bytes]);
-    });
+    })
 }
 
 /// Where each plane of a mapped frame begins, its length and its stride; checked against the
@@ -117,6 +114,9 @@ fn planes(frame: &impl VideoFrameExt) -> munit::Result<Vec<(*mut u8, usize, usiz
     (0..info.n_planes() as usize)
         .map(|plane| {
             let stride = usize::try_from(info.stride()[plane]).map_err(|_| broken())?;
+            if stride < info.width() as usize * pixel_bytes(info) {
+                return Err(broken());
+            }
             let length = plane_length(info, stride);
             let start = raw.data[plane] as usize;
             let end = start.checked_add(length).ok_or_else(broken)?;
@@ -132,29 +132,22 @@ fn planes(frame: &impl VideoFrameExt) -> munit::Result<Vec<(*mut u8, usize, usiz
         .collect()
 }
 
-/// A frame to read.
-pub(super) fn view<'a>(frame: &'a VideoFrameRef<&gst::BufferRef>) -> munit::Result<PictureRef<'a>> {
-    let planes: Vec<_> = planes(frame)?
-        .into_iter()
-        .map(|(data, length, stride)| {
-            // SAFETY: `planes` has checked that this lies within the memory that `frame` maps
-            // for reading.
-            (unsafe { slice::from_raw_parts(data, length) }, stride)
-        })
-        .collect();
-    let info = frame.info();
-    PictureRef::new(
-        picture_format(info.format())?,
-        info.width() as usize,
-        info.height() as usize,
-        &planes,
-    )
+/// The bytes of each plane of a frame, and the distance between its rows.
+fn readable_planes<'a>(
+    frame: &'a VideoFrameRef<&gst::BufferRef>,
+) -> munit::Result<Vec<(&'a [u8], usize)>> {
+    let slices = planes(frame)?.into_iter().map(|(data, length, stride)| {
+        // SAFETY: `planes` has checked that this lies within the memory that `frame` maps for
+        // reading.
+        (unsafe { slice::from_raw_parts(data, length) }, stride)
+    });
+    Ok(slices.collect())
 }
 
-/// A frame to write.
-pub(super) fn view_mut<'a>(
+/// As [`readable_planes`], to write.
+fn writable_planes<'a>(
     frame: &'a mut VideoFrameRef<&mut gst::BufferRef>,
-) -> munit::Result<PictureMut<'a>> {
+) -> munit::Result<Vec<(&'a mut [u8], usize)>> {
     let checked = planes(&**frame)?;
     let mut by_address: Vec<_> = checked
         .iter()
@@ -169,21 +162,33 @@ pub(super) fn view_mut<'a>(
             "the planes of a buffer overlap".to_owned(),
         ));
     }
-    let planes = checked
-        .into_iter()
-        .map(|(data, length, stride)| {
-            // SAFETY: as in `view`; mapped for writing, borrowed mutably, and no two planes
-            // share a byte.
-            (unsafe { slice::from_raw_parts_mut(data, length) }, stride)
-        })
-        .collect();
+    let slices = checked.into_iter().map(|(data, length, stride)| {
+        // SAFETY: as in `readable_planes`; mapped for writing, borrowed mutably, and no two planes
+        // share a byte.
+        (unsafe { slice::from_raw_parts_mut(data, length) }, stride)
+    });
+    Ok(slices.collect())
+}
+
+/// A frame to read.
+pub(super) fn view<'a>(frame: &'a VideoFrameRef<&gst::BufferRef>) -> munit::Result<PictureRef<'a>> {
     let info = frame.info();
-    PictureMut::new(
+    PictureRef::new(
         picture_format(info.format())?,
         info.width() as usize,
         info.height() as usize,
-        planes,
+        &readable_planes(frame)?,
     )
+}
+
+/// A frame to write.
+pub(super) fn view_mut<'a>(
+    frame: &'a mut VideoFrameRef<&mut gst::BufferRef>,
+) -> munit::Result<PictureMut<'a>> {
+    let info = frame.info();
+    let format = picture_format(info.format())?;
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    PictureMut::new(format, width, height, writable_planes(frame)?)
 }
 
 /// Copies everything but the pixels: flags, timestamps, offsets and metas.

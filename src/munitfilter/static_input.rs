@@ -3,6 +3,8 @@
 use gst_video::VideoFrameRef;
 use gst_video::prelude::*;
 
+use super::picture::{pixel_bytes, rows};
+
 /// Side of the squares, in pixels, whose mean values are compared: large enough to average a
 /// camera's noise away, small enough that a finger that moves shows.
 const CELL: usize = 8;
@@ -19,8 +21,8 @@ impl StaticInput {
     /// Whether `frame` shows what the one shown last with a change did; if not, it is remembered.
     ///
     /// Slow changes add up, because it is compared with that frame and not with the one before.
-    pub fn is_unchanged(&mut self, frame: &VideoFrameRef<&gst::BufferRef>) -> bool {
-        let means = cell_means(frame);
+    pub fn is_unchanged(&mut self, frame: &VideoFrameRef<&gst::BufferRef>) -> munit::Result<bool> {
+        let means = cell_means(frame)?;
         let unchanged = means.len() == self.means.len()
             && means
                 .iter()
@@ -29,7 +31,7 @@ impl StaticInput {
         if !unchanged {
             self.means = means;
         }
-        unchanged
+        Ok(unchanged)
     }
 
     /// Takes the next frame for a new picture.
@@ -39,22 +41,13 @@ impl StaticInput {
 }
 
 /// The mean of each cell of each plane, over all of its bytes.
-fn cell_means(frame: &VideoFrameRef<&gst::BufferRef>) -> Vec<f32> {
+fn cell_means(frame: &VideoFrameRef<&gst::BufferRef>) -> munit::Result<Vec<f32>> {
     let (width, height) = (frame.width() as usize, frame.height() as usize);
+    let pixel_bytes = pixel_bytes(frame.info());
     let mut means = Vec::new();
-    for plane in 0..frame.n_planes() {
-        let pixel_bytes = match frame.n_planes() {
-            1 => frame.comp_pstride(0) as usize,
-            _ => 1,
-        };
-        let stride = usize::try_from(frame.plane_stride()[plane as usize]).unwrap_or(0);
-        let Ok(data) = frame.plane_data(plane) else {
-            continue;
-        };
-        let columns = width.div_ceil(CELL);
-        let mut sums = vec![0u32; columns];
-        for (number, row) in data.chunks(stride.max(1)).take(height).enumerate() {
-            let row = &row[..row.len().min(width * pixel_bytes)];
+    for plane in rows(frame)? {
+        let mut sums = vec![0u32; width.div_ceil(CELL)];
+        for (number, row) in plane.enumerate() {
             for (sum, cell) in sums.iter_mut().zip(row.chunks(CELL * pixel_bytes)) {
                 *sum += cell.iter().map(|&value| u32::from(value)).sum::<u32>();
             }
@@ -68,7 +61,7 @@ fn cell_means(frame: &VideoFrameRef<&gst::BufferRef>) -> Vec<f32> {
             }
         }
     }
-    means
+    Ok(means)
 }
 
 #[cfg(test)]
@@ -87,7 +80,7 @@ mod tests {
             .build()
             .unwrap();
         let frame = VideoFrameRef::from_buffer_ref_readable(buffer, &info).unwrap();
-        static_input.is_unchanged(&frame)
+        static_input.is_unchanged(&frame).unwrap()
     }
 
     #[test]

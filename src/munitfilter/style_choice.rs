@@ -114,16 +114,18 @@ impl From<StyleCode> for StyleSource {
     }
 }
 
-fn is_numbers(text: &str) -> bool {
-    text.split([',', ' '])
+/// The numbers of a code as a person writes them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\t', '\n'])
         .filter(|word| !word.is_empty())
-        .all(|word| word.parse::<f32>().is_ok())
+}
+
+fn is_numbers(text: &str) -> bool {
+    words(text).all(|word| word.parse::<f32>().is_ok())
 }
 
 fn parse_code(property: &str, text: &str, style_dim: usize) -> Result<StyleCode, Problem> {
-    let numbers = text
-        .split([',', ' ', '\t', '\n'])
-        .filter(|word| !word.is_empty())
+    let numbers = words(text)
         .map(|word| {
             word.parse::<f32>().map_err(|_| {
                 Problem::setting(format!(

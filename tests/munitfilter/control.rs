@@ -341,10 +341,31 @@ fn states_may_change_in_any_order() {
         ] {
             pipeline.set_state(state).unwrap();
             if state == Playing {
-                pipeline.state(PATIENCE).0.unwrap();
+                let (result, reached, _) = pipeline.state(PATIENCE);
+                result.unwrap();
+                assert_eq!(reached, state);
                 std::thread::sleep(std::time::Duration::from_millis(60));
             }
         }
+        // Each state waited for, and again none of them.
+        for state in [
+            Ready, Null, Paused, Null, Playing, Paused, Ready, Ready, Playing,
+        ] {
+            pipeline.set_state(state).unwrap();
+            let (result, reached, _) = pipeline.state(PATIENCE);
+            result.unwrap();
+            assert_eq!(reached, state);
+        }
+        for round in 0..30 {
+            for state in [Playing, Paused, Ready, Playing, Null] {
+                pipeline.set_state(state).unwrap();
+                if round % 3 == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(round));
+                }
+            }
+        }
+        pipeline.set_state(Playing).unwrap();
+        pipeline.state(PATIENCE).0.unwrap();
         pipeline.set_state(Null).unwrap();
         let bus = pipeline.bus().unwrap();
         assert!(bus.pop_filtered(&[gst::MessageType::Error]).is_none());

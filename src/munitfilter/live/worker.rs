@@ -445,7 +445,8 @@ impl Worker {
             VideoFrameRef::from_buffer_ref_writable(output_ref, &info).map_err(unreadable)?;
         let mapped = Instant::now();
 
-        let is_static = settings.skip_static && self.static_input.is_unchanged(&input);
+        let is_static =
+            settings.skip_static && self.static_input.is_unchanged(&input).map_err(of_frame)?;
         let repeats = self.fade.is_none()
             && is_static
             && self.last.as_ref().is_some_and(|last| {
@@ -454,7 +455,8 @@ impl Worker {
         if repeats && let Some(last) = &self.last {
             let last =
                 VideoFrameRef::from_buffer_ref_readable(&last.buffer, &info).map_err(unreadable)?;
-            picture::for_each_row(&mut frame_out, &last, |row, last| row.copy_from_slice(last));
+            picture::for_each_row(&mut frame_out, &last, |row, last| row.copy_from_slice(last))
+                .map_err(of_frame)?;
             lock(&filter.statistics).repeated += 1;
         } else {
             self.compute(filter, &input, &mut frame_out, &style, size, &settings)?;
@@ -468,7 +470,8 @@ impl Worker {
                 &settings,
             )?;
             if settings.split {
-                picture::split(&mut frame_out, &input, settings.split_position);
+                picture::split(&mut frame_out, &input, settings.split_position)
+                    .map_err(of_frame)?;
             }
             let debug_work = settings.debug_work();
             if !debug_work.is_zero() {
@@ -620,7 +623,7 @@ impl Worker {
             Ok(()) => {
                 let before = VideoFrameRef::from_buffer_ref_readable(&buffer, info)
                     .map_err(|_| Failure::from(gst::FlowError::Error))?;
-                fade::mix(output, &before, share);
+                fade::mix(output, &before, share).map_err(of_frame)?;
             }
             // The new picture is complete without the old.
             Err(error) => {
