@@ -133,15 +133,13 @@ impl DeviceChoice {
 impl Precision {
     /// The format to compute in on `device`; never [`Precision::Auto`].
     ///
-    /// `auto` is fp16 on CUDA, bf16 on a CPU with AMX-BF16, else fp32. AVX512-BF16 alone is not
-    /// enough: its dot products run at half the rate of single-precision ones on Intel's
-    /// processors, and nowhere does it catch up with the fast convolutions of the fp32 path.
+    /// `auto` is fp16 on CUDA, bf16 on a CPU with AMX-BF16 or AVX512-BF16, else fp32.
     ///
     /// # Errors
     /// [`Error::Device`] for fp16 on the CPU, which libtorch computes ten times slower than fp32.
     pub fn resolve(self, device: Device) -> Result<Self> {
         match (self, device) {
-            (Self::Auto, Device::Cpu) if cpu_multiplies_bf16_in_tiles() => Ok(Self::Bf16),
+            (Self::Auto, Device::Cpu) if cpu_multiplies_bf16() => Ok(Self::Bf16),
             (Self::Auto, Device::Cpu) => Ok(Self::Fp32),
             (Self::Auto, _) => Ok(Self::Fp16),
             (Self::Fp16, Device::Cpu) => Err(Error::Device(
@@ -163,32 +161,11 @@ impl Precision {
     }
 }
 
-/// Whether the processor has AMX tiles for bf16 and the system lets programs use them.
-#[cfg(target_arch = "x86_64")]
-fn cpu_multiplies_bf16_in_tiles() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    const TILE_STATE: u64 = 0b11 << 17;
-
-    #[target_feature(enable = "xsave")]
-    fn enabled_states() -> u64 {
-        // SAFETY: register 0 is there wherever this instruction is.
-        unsafe { _xgetbv(0) }
-    }
-
-    if !is_x86_feature_detected!("avx512f") || __cpuid(0).eax < 7 {
-        return false;
-    }
-    let features = __cpuid_count(7, 0).edx;
-    // SAFETY: AVX-512 is only reported where the system has switched XSAVE on.
-    let states = unsafe { enabled_states() };
-    features & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE && states & TILE_STATE == TILE_STATE
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn cpu_multiplies_bf16_in_tiles() -> bool {
+/// Whether the processor multiplies pairs of bf16 numbers at least as fast as single ones.
+fn cpu_multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return super::products::Arithmetic::of(Kind::BFloat16).is_some();
+    #[cfg(not(target_arch = "x86_64"))]
     false
 }
 

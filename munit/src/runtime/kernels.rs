@@ -26,6 +26,9 @@ pub(super) struct Finish<'a> {
     pub(super) border: Border,
 }
 
+/// Numbers of a row that are computed together where they lie next to each other.
+const LONG_VECTOR: usize = 512;
+
 /// Finishes a channels-last output `[1, C, H, W]` on the CPU.
 pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
     let size = output.size();
@@ -44,13 +47,19 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) 
     let (scale, shift) = affine(values, source_channels, channels, finish.norm)?;
     // Blocks narrower than a vector register are gathered into whole rows first.
     let gathered = finish.phases && block < 16;
-    let repetition = if gathered { 2 * width } else { enlargement };
+    // The longer the vectors, the less a row's pixels are counted one by one.
+    let repetition = match (gathered, finish.phases) {
+        (true, _) => 2 * width,
+        (false, true) => enlargement,
+        (false, false) => LONG_VECTOR.div_ceil(channels).min(width),
+    };
     let (scale, shift) = (scale.repeat(repetition), shift.repeat(repetition));
 
     let (tall, wide) = (enlargement * height, enlargement * width);
     let &Finish {
         nonlinearity,
         border,
+        phases,
         ..
     } = finish;
     let edge = border.width;
@@ -70,7 +79,12 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) 
             };
             let start = y / enlargement * width * source_channels + y % enlargement * block;
             let end = (y / enlargement + 1) * width * source_channels;
-            let mut source = (&values[start..end], source_channels);
+            let step = if phases {
+                source_channels
+            } else {
+                repetition * channels
+            };
+            let mut source = (&values[start..end], step);
             if gathered {
                 gather_blocks(source, block, &mut gathered_row);
                 source = (&gathered_row, gathered_row.len());
@@ -291,22 +305,25 @@ fn apply_with<T: Element>(
     result: &mut [T],
 ) {
     let block = scale.len();
-    let shift = &shift[..block];
-    let pixels = source.chunks(step).zip(result.chunks_exact_mut(block));
+    let pixels = source.chunks(step).zip(result.chunks_mut(block));
     match residual {
         None => {
             for (source, result) in pixels {
-                let source = &source[..block];
-                for channel in 0..block {
+                let length = result.len();
+                let (source, scale, shift) =
+                    (&source[..length], &scale[..length], &shift[..length]);
+                for channel in 0..length {
                     let value = source[channel].to_f32() * scale[channel] + shift[channel];
                     result[channel] = T::from_f32(activate(value));
                 }
             }
         }
         Some(residual) => {
-            for ((source, result), residual) in pixels.zip(residual.chunks_exact(block)) {
-                let source = &source[..block];
-                for channel in 0..block {
+            for ((source, result), residual) in pixels.zip(residual.chunks(block)) {
+                let length = result.len();
+                let (source, residual) = (&source[..length], &residual[..length]);
+                let (scale, shift) = (&scale[..length], &shift[..length]);
+                for channel in 0..length {
                     let value = source[channel].to_f32() * scale[channel] + shift[channel];
                     let sum = activate(value) + residual[channel].to_f32();
                     result[channel] = T::from_f32(sum);

@@ -9,7 +9,7 @@ use super::kernels::{self, Finish};
 use super::memory::Pool;
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
-use super::winograd::Winograd;
+use super::{direct::Direct, vector::Vectors, winograd::Winograd};
 use crate::Result;
 use crate::config::{Activation, Padding};
 
@@ -145,7 +145,37 @@ enum Kernel {
         stride: i64,
     },
     #[cfg(target_arch = "x86_64")]
-    Winograd(Winograd),
+    Single(Vectorised<f32>),
+    #[cfg(target_arch = "x86_64")]
+    Half(Vectorised<bf16>),
+}
+
+/// A convolution with our own kernels, over maps of `T`.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone)]
+enum Vectorised<T> {
+    Winograd(Winograd<T>),
+    Direct(Direct<T>),
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<T: Vectors> Vectorised<T> {
+    /// `None` where the processor does not suit.
+    fn new(weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Result<Option<Self>> {
+        if stride == 1
+            && let Some(winograd) = Winograd::new(weight, bias)?
+        {
+            return Ok(Some(Self::Winograd(winograd)));
+        }
+        Ok(Direct::new(weight, bias, stride as usize)?.map(Self::Direct))
+    }
+
+    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
+        match self {
+            Self::Winograd(winograd) => winograd.forward(padded, pool),
+            Self::Direct(direct) => direct.forward(padded, pool),
+        }
+    }
 }
 
 impl Kernel {
@@ -162,7 +192,9 @@ impl Kernel {
                 stride: *stride,
             },
             #[cfg(target_arch = "x86_64")]
-            Self::Winograd(winograd) => Self::Winograd(winograd.clone()),
+            Self::Single(kernel) => Self::Single(kernel.clone()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Half(kernel) => Self::Half(kernel.clone()),
         }
     }
 
@@ -173,12 +205,15 @@ impl Kernel {
         placement: Placement,
     ) -> Result<Self> {
         #[cfg(target_arch = "x86_64")]
-        if stride == 1
-            && placement.device == Device::Cpu
-            && placement.kind == Kind::Float
-            && let Some(winograd) = Winograd::new(weight, bias)?
-        {
-            return Ok(Self::Winograd(winograd));
+        if placement.device == Device::Cpu {
+            let kernel = match placement.kind {
+                Kind::Float => Vectorised::new(weight, bias, stride)?.map(Self::Single),
+                Kind::BFloat16 => Vectorised::new(weight, bias, stride)?.map(Self::Half),
+                _ => None,
+            };
+            if let Some(kernel) = kernel {
+                return Ok(kernel);
+            }
         }
         let bias = bias
             .map(|bias| {
@@ -264,7 +299,9 @@ impl Convolution {
                 stride,
             } => Ok(padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Winograd(winograd) => winograd.forward(padded, pool),
+            Kernel::Single(kernel) => kernel.forward(padded, pool),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Half(kernel) => kernel.forward(padded, pool),
         }
     }
 
@@ -274,7 +311,7 @@ impl Convolution {
             // libtorch takes its memory from elsewhere.
             Kernel::Libtorch { .. } => drop(output),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Winograd(_) => pool.give(output),
+            Kernel::Single(_) | Kernel::Half(_) => pool.give(output),
         }
     }
 }

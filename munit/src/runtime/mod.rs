@@ -5,20 +5,31 @@ pub mod picture;
 pub mod translator;
 
 mod border;
+#[cfg(target_arch = "x86_64")]
+mod direct;
 mod element;
 mod generator;
 mod kernels;
 mod layers;
 mod memory;
+mod openmp;
 mod parallel;
+#[cfg(target_arch = "x86_64")]
+mod products;
 mod simd;
+mod team;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod vector;
 mod warnings;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
 
 pub use device::{DeviceChoice, Precision};
-pub use parallel::{tame_spinning, use_threads};
+pub use openmp::tame_spinning;
+pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};
 pub use warnings::forward_warnings;

@@ -1,4 +1,4 @@
-//! 3×3 convolutions in single precision with a quarter of the multiplications.
+//! 3×3 convolutions with a quarter of the multiplications.
 //!
 //! Winograd's minimal filtering F(4×4, 3×3), after Lavin and Gray, "Fast Algorithms for
 //! Convolutional Neural Networks" (arXiv 1509.09308): 6×6 squares of the input and the kernels
@@ -6,11 +6,13 @@
 //! for each of the 36 elements, and transformed back into 4×4 squares of the output.
 //!
 //! The transforms evaluate polynomials at 0, ±3/4, ±3/2 and infinity. All constants are exact in
-//! binary, and the error is half of what the usual points 0, ±1, ±2 give.
+//! binary, and the error is half of what the usual points 0, ±1, ±2 give: small enough for
+//! products of bf16 numbers, which cost trained networks 1 to 3 dB beside convolutions of bf16
+//! numbers without any transform.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
-
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use tch::{Kind, Tensor};
@@ -18,6 +20,8 @@ use tch::{Kind, Tensor};
 use super::element::{elements, elements_mut};
 use super::memory::{Pool, prefer_huge_pages};
 use super::parallel;
+use super::products::{Arithmetic, LANES, Packed, Rows};
+use super::vector::Vectors;
 use crate::Result;
 
 /// Side of an output square.
@@ -26,27 +30,25 @@ const SQUARE: usize = 4;
 const PATCH: usize = SQUARE + 2;
 /// Elements of a transformed square.
 const POINTS: usize = PATCH * PATCH;
-/// Single-precision numbers in a vector register.
-const LANES: usize = 16;
 /// Squares that a thread works on at a time, so that all of their elements stay in its cache.
 const BLOCK: usize = 48;
 
 const A: f32 = 0.75;
 const B: f32 = 1.5;
 
-/// A 3×3 convolution of stride 1, transformed. A clone has the same weights in the same memory.
+/// A 3×3 convolution of stride 1 of maps of `T`, transformed. A clone has the same weights in the
+/// same memory.
 #[derive(Clone)]
-pub(super) struct Winograd {
-    /// For each panel of output channels and each element: input channels × panel.
-    weights: Arc<Vec<f32>>,
+pub(super) struct Winograd<T> {
+    /// A matrix for each element of a square: input channels × output channels.
+    weights: Packed,
     bias: Arc<Vec<f32>>,
     inputs: usize,
     outputs: usize,
-    /// Vectors in a panel: 1, 2 or 4.
-    panel: usize,
+    maps: PhantomData<fn(T) -> T>,
 }
 
-impl Winograd {
+impl<T: Vectors> Winograd<T> {
     /// `weight`: `[O, I, 3, 3]` in single precision. `None` where the processor or the numbers
     /// of channels do not suit.
     pub(super) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Self>> {
@@ -54,46 +56,33 @@ impl Winograd {
             return Ok(None);
         };
         let (outputs, inputs) = (outputs as usize, inputs as usize);
-        if !is_x86_feature_detected!("avx512f") || inputs % LANES != 0 || outputs % LANES != 0 {
+        let Some(mut arithmetic) = Arithmetic::of(T::KIND) else {
+            return Ok(None);
+        };
+        if inputs % LANES != 0 || outputs % LANES != 0 {
             return Ok(None);
         }
-        let panel = [4, 2, 1]
-            .into_iter()
-            .find(|panel| outputs % (panel * LANES) == 0);
-        let panel = panel.unwrap_or(1);
-        let columns = (panel * LANES) as i64;
+        if arithmetic == Arithmetic::Tiles && inputs % arithmetic.step() != 0 {
+            arithmetic = Arithmetic::Pairs;
+        }
         let transform = kernel_transform()?;
         let weight = weight.f_to_kind(Kind::Double)?;
         let transformed = Tensor::f_einsum(
             "pu,qv,oiuv->pqio",
             &[&transform, &transform, &weight],
             None::<&[i64]>,
-        )?
-        .f_reshape([
-            POINTS as i64,
-            inputs as i64,
-            outputs as i64 / columns,
-            columns,
-        ])?
-        .f_permute([2, 0, 1, 3])?
-        .f_reshape([-1])?
-        .f_to_kind(Kind::Float)?;
-        // Read in the same order for every block of squares, faster than the caches can guess.
-        let mut weights: Vec<f32> = Vec::with_capacity(POINTS * inputs * outputs);
-        prefer_huge_pages(
-            weights.as_mut_ptr().cast(),
-            weights.capacity() * size_of::<f32>(),
-        );
-        weights.extend(Vec::<f32>::try_from(transformed)?);
+        )?;
+        let transformed = transformed.f_to_kind(Kind::Float)?.f_reshape([-1])?;
+        let transformed = Vec::<f32>::try_from(transformed)?;
         Ok(Some(Self {
-            weights: Arc::new(weights),
+            weights: Packed::new(arithmetic, &transformed, [POINTS, inputs, outputs]),
             bias: Arc::new(match bias {
                 Some(bias) => Vec::try_from(bias)?,
                 None => vec![0.0; outputs],
             }),
             inputs,
             outputs,
-            panel,
+            maps: PhantomData,
         }))
     }
 
@@ -101,97 +90,85 @@ impl Winograd {
     pub(super) fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
         let size = padded.size();
         let (height, width) = (size[2] as usize - 2, size[3] as usize - 2);
-        let mut output = pool.take(self.outputs, height, width, Kind::Float)?;
+        let mut output = pool.take(self.outputs, height, width, T::KIND)?;
         let map = PaddedMap {
-            values: elements::<f32>(padded)?,
+            values: elements::<T>(padded)?,
             height: size[2] as usize,
             width: size[3] as usize,
             channels: self.inputs,
         };
         let result = OutputMap {
-            values: elements_mut::<f32>(&mut output)?.as_mut_ptr(),
+            values: elements_mut::<T>(&mut output)?.as_mut_ptr(),
             height,
             width,
             channels: self.outputs,
         };
         let across = width.div_ceil(SQUARE);
         let squares = height.div_ceil(SQUARE) * across;
-        parallel::for_each_range(squares, &|range| {
+        let block = BLOCK.next_multiple_of(self.weights.group());
+        let threads = parallel::threads();
+        let blocks = squares.div_ceil(block).next_multiple_of(threads);
+        parallel::for_each_range(squares, blocks.min(squares), &|range| {
+            let own: Vec<Square> = range
+                .map(|square| Square {
+                    top: square / across * SQUARE,
+                    left: square % across * SQUARE,
+                })
+                .collect();
             SCRATCH.with_borrow_mut(|scratch| {
-                let blocks = range.len().div_ceil(BLOCK);
-                for block in 0..blocks {
-                    let bound = |block| range.start + range.len() * block / blocks;
-                    let own: Vec<Square> = (bound(block)..bound(block + 1))
-                        .map(|square| Square {
-                            top: square / across * SQUARE,
-                            left: square % across * SQUARE,
-                        })
-                        .collect();
-                    // SAFETY: `new` has found AVX-512; squares of one map do not overlap, so no
-                    // other thread writes what this one does.
-                    unsafe { self.compute(&map, &result, &own, scratch) };
-                }
+                // SAFETY: `new` has found the arithmetic, and with it AVX-512; squares of one
+                // map do not overlap, so no other thread writes what this one does.
+                unsafe { self.compute(&map, &result, &own, scratch) };
             });
         });
         Ok(output)
     }
 
     /// # Safety
-    /// The processor has AVX-512; no one else reads or writes these squares of `result`.
-    #[target_feature(enable = "avx512f")]
+    /// The processor has the arithmetic; no one else reads or writes these squares of `result`.
+    #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn compute(
         &self,
-        map: &PaddedMap,
-        result: &OutputMap,
+        map: &PaddedMap<T>,
+        result: &OutputMap<T>,
         squares: &[Square],
         scratch: &mut Scratch,
     ) {
-        let rows = match self.panel {
-            4 => Panel::<6, 4>::ROWS,
-            2 => Panel::<12, 2>::ROWS,
-            _ => Panel::<12, 1>::ROWS,
-        };
         // Products are computed for whole groups of rows; what lies beyond the squares is scrap.
-        let padded_rows = squares.len().next_multiple_of(rows);
-        let columns = self.panel * LANES;
+        let padded_rows = squares.len().next_multiple_of(self.weights.group());
+        let columns = self.weights.columns();
         // One line more than needed keeps the elements out of each other's cache sets.
-        let input_stride = padded_rows * self.inputs + LANES;
-        let product_stride = padded_rows * columns + LANES;
-        enlarge(&mut scratch.inputs, POINTS * input_stride);
+        let input_stride = padded_rows * self.inputs + CACHE_LINE / size_of::<T>();
+        let product_stride = padded_rows * columns + CACHE_LINE / size_of::<f32>();
+        enlarge(
+            &mut scratch.inputs,
+            (POINTS * input_stride * size_of::<T>()).div_ceil(size_of::<u32>()),
+        );
         enlarge(&mut scratch.products, POINTS * product_stride);
+        let inputs = scratch.inputs.as_mut_ptr().cast::<T>();
         for (row, square) in squares.iter().enumerate() {
-            let start = row * self.inputs;
             // SAFETY: the scratch memory holds `padded_rows` rows for each element.
             unsafe {
-                let target = scratch.inputs.as_mut_ptr().add(start);
+                let target = inputs.add(row * self.inputs);
                 map.transform(square, &mut scratch.patch, target, input_stride);
             }
         }
-        for panel in 0..self.outputs / columns {
+        for panel in 0..self.weights.panels() {
             for point in 0..POINTS {
-                let length = self.inputs * columns;
-                let start = (panel * POINTS + point) * length;
-                let weights = &self.weights[start..start + length];
-                // The next element's weights come while this one's are multiplied.
-                let next = weights.as_ptr().wrapping_add(length);
-                let share = (columns * rows / padded_rows).max(1);
-                // SAFETY: both scratch areas hold `padded_rows` rows for each element.
+                let rows = Rows {
+                    start: inputs.wrapping_add(point * input_stride).cast(),
+                    stride: self.inputs * size_of::<T>(),
+                    matrix_stride: 0,
+                };
+                // SAFETY: both scratch areas hold `padded_rows` rows for each element, and `new`
+                // has made sure that the inputs are a whole number of steps.
                 unsafe {
-                    let inputs = scratch.inputs.as_ptr().add(point * input_stride);
                     let products = scratch.products.as_mut_ptr().add(point * product_stride);
-                    for row in (0..padded_rows).step_by(rows) {
-                        let ahead = (next.wrapping_add(row / rows * share * self.inputs), share);
-                        let inputs = (inputs.add(row * self.inputs), self.inputs);
-                        let products = products.add(row * columns);
-                        match self.panel {
-                            4 => Panel::<6, 4>::multiply(inputs, weights, products, ahead),
-                            2 => Panel::<12, 2>::multiply(inputs, weights, products, ahead),
-                            _ => Panel::<12, 1>::multiply(inputs, weights, products, ahead),
-                        }
-                    }
+                    self.weights
+                        .multiply(panel, (point, 1), rows, padded_rows, products);
                 }
             }
-            let bias = &self.bias[panel * columns..(panel + 1) * columns];
+            let bias = &self.bias[panel * columns..self.outputs.min((panel + 1) * columns)];
             for (row, square) in squares.iter().enumerate() {
                 // SAFETY: as above; the caller owns the squares.
                 unsafe {
@@ -203,20 +180,23 @@ impl Winograd {
     }
 }
 
+const CACHE_LINE: usize = 64;
+
 /// A thread's memory for one block, kept from layer to layer.
 #[derive(Default)]
 struct Scratch {
-    inputs: Vec<f32>,
+    /// Transformed squares, of whichever format.
+    inputs: Vec<u32>,
     products: Vec<f32>,
     /// A square that reaches beyond the map, continued with zeros.
-    patch: Vec<f32>,
+    patch: Vec<u32>,
 }
 
-fn enlarge(memory: &mut Vec<f32>, length: usize) {
+fn enlarge<N: Copy + Default>(memory: &mut Vec<N>, length: usize) {
     if memory.len() < length {
         *memory = Vec::with_capacity(length);
-        prefer_huge_pages(memory.as_mut_ptr().cast(), length * size_of::<f32>());
-        memory.resize(length, 0.0);
+        prefer_huge_pages(memory.as_mut_ptr().cast(), length * size_of::<N>());
+        memory.resize(length, N::default());
     }
 }
 
@@ -231,25 +211,25 @@ struct Square {
     left: usize,
 }
 
-struct PaddedMap<'a> {
-    values: &'a [f32],
+struct PaddedMap<'a, T> {
+    values: &'a [T],
     height: usize,
     width: usize,
     channels: usize,
 }
 
-impl PaddedMap<'_> {
+impl<T: Vectors> PaddedMap<'_, T> {
     /// Writes the transform of a square's patch: element p of the channels to
     /// `target + p · stride`.
     ///
     /// # Safety
     /// The processor has AVX-512; `target` has room for the channels at every element.
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn transform(
         &self,
         square: &Square,
-        patch: &mut Vec<f32>,
-        target: *mut f32,
+        patch: &mut Vec<u32>,
+        target: *mut T,
         stride: usize,
     ) {
         let whole = square.top + PATCH <= self.height && square.left + PATCH <= self.width;
@@ -260,13 +240,18 @@ impl PaddedMap<'_> {
         } else {
             let columns = PATCH.min(self.width - square.left) * self.channels;
             patch.clear();
-            patch.resize(POINTS * self.channels, 0.0);
+            patch.resize(POINTS * self.channels, 0);
+            // SAFETY: a word is at least as long, and as strictly aligned, as an element, and
+            // zeros are elements.
+            let patch: &mut [T] = unsafe {
+                std::slice::from_raw_parts_mut(patch.as_mut_ptr().cast(), POINTS * self.channels)
+            };
             let rows = patch.chunks_exact_mut(PATCH * self.channels);
             for (row, y) in rows.zip(square.top..self.height) {
                 let start = y * row_stride + square.left * self.channels;
                 row[..columns].copy_from_slice(&self.values[start..start + columns]);
             }
-            (&patch[..], PATCH * self.channels)
+            (&*patch, PATCH * self.channels)
         };
         assert!(source.len() >= (PATCH - 1) * row_stride + PATCH * self.channels);
         for channel in (0..self.channels).step_by(LANES) {
@@ -276,7 +261,7 @@ impl PaddedMap<'_> {
                 for (x, value) in values.iter_mut().enumerate() {
                     let offset = y * row_stride + x * self.channels + channel;
                     // SAFETY: the assertion above covers every row and column of the patch.
-                    *value = unsafe { _mm512_loadu_ps(source.as_ptr().add(offset)) };
+                    *value = unsafe { T::load(source.as_ptr().add(offset)) };
                 }
                 *row = transform_input(values);
             }
@@ -285,7 +270,7 @@ impl PaddedMap<'_> {
                 for (y, value) in column.into_iter().enumerate() {
                     // SAFETY: the caller's promise.
                     unsafe {
-                        _mm512_storeu_ps(target.add((y * PATCH + x) * stride + channel), value);
+                        T::store(target.add((y * PATCH + x) * stride + channel), value);
                     }
                 }
             }
@@ -293,23 +278,23 @@ impl PaddedMap<'_> {
     }
 }
 
-struct OutputMap {
-    values: *mut f32,
+struct OutputMap<T> {
+    values: *mut T,
     height: usize,
     width: usize,
     channels: usize,
 }
 
 // SAFETY: threads write disjoint squares.
-unsafe impl Sync for OutputMap {}
+unsafe impl<T> Sync for OutputMap<T> {}
 
-impl OutputMap {
+impl<T: Vectors> OutputMap<T> {
     /// Transforms products back and writes `bias.len()` channels of a square, from `first` on.
     ///
     /// # Safety
     /// The processor has AVX-512; `products` holds these channels at every element's stride; no
     /// one else reads or writes this square.
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn store(
         &self,
         square: &Square,
@@ -341,7 +326,7 @@ impl OutputMap {
                     let offset = pixel * self.channels + first + channel;
                     // SAFETY: the pixel lies within the map, whose memory is this long.
                     unsafe {
-                        _mm512_storeu_ps(self.values.add(offset), _mm512_add_ps(value, bias));
+                        T::store(self.values.add(offset), _mm512_add_ps(value, bias));
                     }
                 }
             }
@@ -350,6 +335,7 @@ impl OutputMap {
 }
 
 /// The transform of a row or column of an input patch.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn transform_input(d: [__m512; PATCH]) -> [__m512; PATCH] {
     const A2: f32 = A * A;
@@ -374,6 +360,7 @@ fn transform_input(d: [__m512; PATCH]) -> [__m512; PATCH] {
 }
 
 /// The transform of a row or column of products back into four outputs.
+#[inline]
 #[target_feature(enable = "avx512f")]
 fn transform_output(m: [__m512; PATCH]) -> [__m512; SQUARE] {
     let constant = |value| _mm512_set1_ps(value);
@@ -406,53 +393,6 @@ fn kernel_transform() -> Result<Tensor> {
     Ok(Tensor::f_from_slice(rows.as_flattened())?.f_reshape([PATCH as i64, 3])?)
 }
 
-/// A tile of a matrix product that fills the vector registers: `M` rows times `N` vectors.
-struct Panel<const M: usize, const N: usize>;
-
-impl<const M: usize, const N: usize> Panel<M, N> {
-    const ROWS: usize = M;
-
-    /// `products` = `inputs` · `weights`, row by row; `inputs` with its depth. Meanwhile asks for
-    /// the memory `ahead`, so many numbers for each step.
-    ///
-    /// # Safety
-    /// The processor has AVX-512; `inputs` has `M` rows of `depth` numbers, `products` room for
-    /// `M` rows of `N` vectors, `weights` `depth` rows of `N` vectors.
-    #[target_feature(enable = "avx512f")]
-    unsafe fn multiply(
-        (inputs, depth): (*const f32, usize),
-        weights: &[f32],
-        products: *mut f32,
-        (ahead, share): (*const f32, usize),
-    ) {
-        let mut sums = [[_mm512_setzero_ps(); N]; M];
-        let mut weights = weights.as_ptr();
-        for k in 0..depth {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let mut vectors = [_mm512_setzero_ps(); N];
-                for (n, vector) in vectors.iter_mut().enumerate() {
-                    *vector = _mm512_loadu_ps(weights.add(n * LANES));
-                }
-                weights = weights.add(N * LANES);
-                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(k * share).cast());
-                for (m, sums) in sums.iter_mut().enumerate() {
-                    let input = _mm512_set1_ps(*inputs.add(m * depth + k));
-                    for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = _mm512_fmadd_ps(input, vector, *sum);
-                    }
-                }
-            }
-        }
-        for (m, sums) in sums.into_iter().enumerate() {
-            for (n, sum) in sums.into_iter().enumerate() {
-                // SAFETY: the caller's promise.
-                unsafe { _mm512_storeu_ps(products.add((m * N + n) * LANES), sum) };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tch::Device;
@@ -473,7 +413,7 @@ mod tests {
             let map = Tensor::randn([1, inputs, height + 2, width + 2], options);
             let weight = Tensor::randn([outputs, inputs, 3, 3], options) * 0.1;
             let bias = Tensor::randn([outputs], options);
-            let Some(winograd) = Winograd::new(&weight, Some(&bias)).unwrap() else {
+            let Some(winograd) = Winograd::<f32>::new(&weight, Some(&bias)).unwrap() else {
                 assert!(!is_x86_feature_detected!("avx512f"));
                 return;
             };
@@ -499,7 +439,7 @@ mod tests {
         let options = (Kind::Float, Device::Cpu);
         for shape in [[16, 16, 5, 5], [3, 16, 3, 3], [16, 3, 3, 3], [16, 24, 3, 3]] {
             let weight = Tensor::zeros(shape, options);
-            assert!(Winograd::new(&weight, None).unwrap().is_none());
+            assert!(Winograd::<f32>::new(&weight, None).unwrap().is_none());
         }
     }
 }

@@ -1,0 +1,382 @@
+//! Matrix products with packed weights: what every convolution on the CPU comes down to.
+//!
+//! Operands are read as words of four bytes, each one single-precision number or two neighbouring
+//! bf16 numbers, so that one memory layout serves all three kinds of arithmetic.
+
+use std::arch::x86_64::*;
+use std::sync::Arc;
+
+use half::bf16;
+use tch::Kind;
+
+use super::element::Element;
+use super::memory::prefer_huge_pages;
+use super::tiles;
+
+/// Single-precision numbers in a vector register.
+pub(super) const LANES: usize = 16;
+
+/// How products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// Single-precision vectors (AVX-512).
+    Single,
+    /// Dot products of two bf16 numbers, summed in single precision (AVX512-BF16).
+    Pairs,
+    /// As [`Self::Pairs`], of whole tiles (AMX-BF16).
+    Tiles,
+}
+
+impl Arithmetic {
+    /// The best that this processor has for operands of `kind`.
+    pub(super) fn of(kind: Kind) -> Option<Self> {
+        if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx512bw") {
+            return None;
+        }
+        match kind {
+            Kind::Float => Some(Self::Single),
+            Kind::BFloat16 if !is_x86_feature_detected!("avx512bf16") => None,
+            Kind::BFloat16 if tiles::usable() => Some(Self::Tiles),
+            Kind::BFloat16 => Some(Self::Pairs),
+            _ => None,
+        }
+    }
+
+    /// Numbers along the depth that are computed together.
+    pub(super) fn step(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Pairs => 2,
+            Self::Tiles => tiles::DEPTH,
+        }
+    }
+
+    fn numbers_in_word(self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Pairs | Self::Tiles => 2,
+        }
+    }
+}
+
+/// Right-hand sides of products, `[matrices, depth, columns]`, packed. A clone has the same
+/// numbers in the same memory.
+#[derive(Clone)]
+pub(super) struct Packed {
+    /// For each panel of columns, matrix and word of the depth: the panel's columns.
+    words: Arc<Vec<u32>>,
+    arithmetic: Arithmetic,
+    matrices: usize,
+    /// Words, a whole number of steps.
+    depth: usize,
+    panels: usize,
+    /// Vectors in a panel: 1, 2 or 4.
+    vectors: usize,
+}
+
+/// Left-hand sides: rows of packed operands. Strides are in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) start: *const u8,
+    /// From one row to the next.
+    pub(super) stride: usize,
+    /// From what meets one matrix to what meets the next.
+    pub(super) matrix_stride: usize,
+}
+
+impl Packed {
+    /// `values`: `[matrices, depth, columns]`, row by row. The depth is continued with zeros to a
+    /// whole number of the arithmetic's steps, and the columns to whole panels.
+    pub(super) fn new(
+        arithmetic: Arithmetic,
+        values: &[f32],
+        [matrices, depth, columns]: [usize; 3],
+    ) -> Self {
+        let vectors = columns.div_ceil(LANES);
+        let vectors = match arithmetic {
+            _ if vectors % 4 == 0 => 4,
+            _ if vectors % 2 == 0 => 2,
+            Arithmetic::Tiles => 2,
+            _ => 1,
+        };
+        let width = vectors * LANES;
+        let panels = columns.div_ceil(width);
+        let pair = arithmetic.numbers_in_word();
+        let words_deep = depth.next_multiple_of(arithmetic.step()) / pair;
+        let length = panels * matrices * words_deep * width;
+        // Read in the same order for every block of rows, faster than the caches can guess.
+        let mut words: Vec<u32> = Vec::with_capacity(length);
+        prefer_huge_pages(words.as_mut_ptr().cast(), length * size_of::<u32>());
+        for panel in 0..panels {
+            for matrix in 0..matrices {
+                for word in 0..words_deep {
+                    for column in panel * width..(panel + 1) * width {
+                        let value = |row: usize| match (row < depth) && (column < columns) {
+                            true => values[(matrix * depth + row) * columns + column],
+                            false => 0.0,
+                        };
+                        words.push(match arithmetic {
+                            Arithmetic::Single => value(word).to_bits(),
+                            Arithmetic::Pairs | Arithmetic::Tiles => {
+                                let half = |row| <bf16 as Element>::from_f32(value(row)).to_bits();
+                                u32::from(half(2 * word)) | u32::from(half(2 * word + 1)) << 16
+                            }
+                        });
+                    }
+                }
+            }
+        }
+        Self {
+            words: Arc::new(words),
+            arithmetic,
+            matrices,
+            depth: words_deep,
+            panels,
+            vectors,
+        }
+    }
+
+    pub(super) fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic
+    }
+
+    pub(super) fn panels(&self) -> usize {
+        self.panels
+    }
+
+    /// Columns of a panel, also of the products.
+    pub(super) fn columns(&self) -> usize {
+        self.vectors * LANES
+    }
+
+    /// Rows are computed in groups of so many.
+    pub(super) fn group(&self) -> usize {
+        match (self.arithmetic, self.vectors) {
+            (Arithmetic::Tiles, _) => tiles::ROWS,
+            (_, 4) => 6,
+            _ => 12,
+        }
+    }
+
+    /// Sums the products of `rows` with `matrices`, one after the other from `first` on, for one
+    /// panel: `count` rows of [`Self::columns`] numbers at `products`.
+    ///
+    /// # Safety
+    /// The processor has the arithmetic. `count` is a multiple of [`Self::group`]; every row has
+    /// the whole depth, continued to whole steps with numbers that are not infinite, and
+    /// `products` has room.
+    pub(super) unsafe fn multiply(
+        &self,
+        panel: usize,
+        (first, matrices): (usize, usize),
+        rows: Rows,
+        count: usize,
+        products: *mut f32,
+    ) {
+        let length = self.depth * self.columns();
+        let start = (panel * self.matrices + first) * length;
+        let weights = &self.words[start..start + matrices * length];
+        let group = self.group();
+        // The next matrix comes into the cache while this one is multiplied.
+        let steps = (count / group * self.depth * matrices).max(1);
+        let pace = (weights.len() / steps).max(1);
+        let mut ahead = weights.as_ptr_range().end;
+        for row in (0..count).step_by(group) {
+            let block = Block {
+                rows: Rows {
+                    start: rows.start.wrapping_add(row * rows.stride),
+                    ..rows
+                },
+                weights: weights.as_ptr(),
+                matrices,
+                depth: self.depth,
+                products: products.wrapping_add(row * self.columns()),
+                ahead,
+                pace,
+            };
+            ahead = ahead.wrapping_add(pace * self.depth * matrices);
+            // SAFETY: the caller's promise; `new` has packed `vectors` vectors for each word.
+            unsafe {
+                match (self.arithmetic, self.vectors) {
+                    (Arithmetic::Single, 4) => single::<6, 4>(&block),
+                    (Arithmetic::Single, 2) => single::<12, 2>(&block),
+                    (Arithmetic::Single, _) => single::<12, 1>(&block),
+                    (Arithmetic::Pairs, 4) => pairs::<6, 4>(&block),
+                    (Arithmetic::Pairs, 2) => pairs::<12, 2>(&block),
+                    (Arithmetic::Pairs, _) => pairs::<12, 1>(&block),
+                    (Arithmetic::Tiles, 4) => tiles::multiply::<4>(&block),
+                    (Arithmetic::Tiles, _) => tiles::multiply::<2>(&block),
+                }
+            }
+        }
+    }
+}
+
+/// One group of rows and what it is multiplied with.
+pub(super) struct Block {
+    pub(super) rows: Rows,
+    pub(super) weights: *const u32,
+    pub(super) matrices: usize,
+    /// In words.
+    pub(super) depth: usize,
+    pub(super) products: *mut f32,
+    /// Memory that is needed soon, of which so many words are asked for at each step.
+    ahead: *const u32,
+    pace: usize,
+}
+
+/// A kernel whose sums, `M` rows of `N` vectors, fill the vector registers.
+macro_rules! in_registers {
+    ($name:ident, $features:literal, $fused:expr) => {
+        /// # Safety
+        /// That of [`Packed::multiply`] for one group of `M` rows and a panel of `N` vectors.
+        #[target_feature(enable = $features)]
+        unsafe fn $name<const M: usize, const N: usize>(block: &Block) {
+            let mut sums = [[_mm512_setzero_ps(); N]; M];
+            let mut weights = block.weights;
+            let mut ahead = block.ahead;
+            let mut rows = block.rows.start;
+            for _ in 0..block.matrices {
+                for word in 0..block.depth {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        let mut vectors = [_mm512_setzero_si512(); N];
+                        for (n, vector) in vectors.iter_mut().enumerate() {
+                            *vector = _mm512_loadu_si512(weights.add(n * LANES).cast());
+                        }
+                        weights = weights.add(N * LANES);
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        ahead = ahead.wrapping_add(block.pace);
+                        for (m, sums) in sums.iter_mut().enumerate() {
+                            let input = rows.add(m * block.rows.stride + word * size_of::<u32>());
+                            let input = _mm512_set1_epi32(input.cast::<i32>().read_unaligned());
+                            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                                *sum = $fused(*sum, input, vector);
+                            }
+                        }
+                    }
+                }
+                rows = rows.wrapping_add(block.rows.matrix_stride);
+            }
+            for (m, sums) in sums.into_iter().enumerate() {
+                for (n, sum) in sums.into_iter().enumerate() {
+                    // SAFETY: the caller's promise.
+                    unsafe { _mm512_storeu_ps(block.products.add((m * N + n) * LANES), sum) };
+                }
+            }
+        }
+    };
+}
+
+in_registers!(single, "avx512f", |sum, input, weights| _mm512_fmadd_ps(
+    _mm512_castsi512_ps(input),
+    _mm512_castsi512_ps(weights),
+    sum
+));
+
+in_registers!(
+    pairs,
+    "avx512f,avx512bf16",
+    |sum, input: __m512i, weights: __m512i| _mm512_dpbf16_ps(
+        sum,
+        std::mem::transmute::<__m512i, __m512bh>(input),
+        std::mem::transmute::<__m512i, __m512bh>(weights),
+    )
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that bf16 holds exactly, so that all arithmetics agree to rounding of sums.
+    fn number(index: usize) -> f32 {
+        ((index * 7919) % 61) as f32 / 16.0 - 1.875
+    }
+
+    fn packed_rows(arithmetic: Arithmetic, values: &[f32]) -> Vec<u8> {
+        match arithmetic {
+            Arithmetic::Single => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+            _ => values
+                .iter()
+                .flat_map(|&v| bf16::from_f32(v).to_bits().to_ne_bytes())
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn every_arithmetic_multiplies() {
+        let kinds = [Kind::Float, Kind::BFloat16];
+        let best = kinds.into_iter().filter_map(Arithmetic::of);
+        let mut arithmetics: Vec<_> = best.collect();
+        if arithmetics.contains(&Arithmetic::Tiles) {
+            arithmetics.push(Arithmetic::Pairs);
+        }
+        for arithmetic in arithmetics {
+            for (matrices, depth, columns) in [(1, 32, 16), (3, 64, 64), (2, 5, 12), (4, 96, 160)] {
+                let weights: Vec<f32> = (0..matrices * depth * columns).map(number).collect();
+                let packed = Packed::new(arithmetic, &weights, [matrices, depth, columns]);
+                let count = 2 * packed.group();
+                let wide = depth.next_multiple_of(arithmetic.step());
+                // Two matrices' rows lie one after the other; beyond the depth is something.
+                let inputs: Vec<f32> = (0..count * matrices * wide)
+                    .map(|i| number(i + 3))
+                    .collect();
+                let bytes = packed_rows(arithmetic, &inputs);
+                let size = bytes.len() / inputs.len();
+                let rows = Rows {
+                    start: bytes.as_ptr(),
+                    stride: matrices * wide * size,
+                    matrix_stride: wide * size,
+                };
+                for panel in 0..packed.panels() {
+                    let mut products = vec![f32::NAN; count * packed.columns()];
+                    // SAFETY: `of` has found the arithmetic; rows and products are as long as
+                    // promised.
+                    unsafe {
+                        packed.multiply(panel, (0, matrices), rows, count, products.as_mut_ptr());
+                    }
+                    for row in 0..count {
+                        for lane in 0..packed.columns() {
+                            let column = panel * packed.columns() + lane;
+                            let expected: f32 = (0..matrices * depth)
+                                .filter(|_| column < columns)
+                                .map(|index| {
+                                    let (matrix, k) = (index / depth, index % depth);
+                                    inputs[(row * matrices + matrix) * wide + k]
+                                        * weights[index * columns + column]
+                                })
+                                .sum();
+                            let product = products[row * packed.columns() + lane];
+                            assert!(
+                                (product - expected).abs() < 1e-3,
+                                "{arithmetic:?} {row} {column}: {product} {expected}"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_matrix_of_several_is_chosen() {
+        let Some(arithmetic) = Arithmetic::of(Kind::Float) else {
+            return;
+        };
+        let weights: Vec<f32> = (0..3 * 4 * 16).map(number).collect();
+        let packed = Packed::new(arithmetic, &weights, [3, 4, 16]);
+        let inputs: Vec<f32> = (0..packed.group() * 4).map(|i| number(i + 3)).collect();
+        let rows = Rows {
+            start: inputs.as_ptr().cast(),
+            stride: 16,
+            matrix_stride: 0,
+        };
+        let mut products = vec![f32::NAN; packed.group() * 16];
+        // SAFETY: as above.
+        unsafe { packed.multiply(0, (2, 1), rows, packed.group(), products.as_mut_ptr()) };
+        let expected: f32 = (0..4)
+            .map(|k| inputs[4 + k] * weights[(8 + k) * 16 + 5])
+            .sum();
+        assert!((products[16 + 5] - expected).abs() < 1e-4);
+    }
+}
