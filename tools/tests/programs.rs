@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
+    ("munit-bench", env!("CARGO_BIN_EXE_munit-bench")),
     ("munit-export", env!("CARGO_BIN_EXE_munit-export")),
     ("munit-import", env!("CARGO_BIN_EXE_munit-import")),
     ("munit-info", env!("CARGO_BIN_EXE_munit-info")),

@@ -1,0 +1,8 @@
+//! Measurements: of the network, of the element in a pipeline, of starting up, of training. Every
+//! result can be written as one JSON object; the figures are milliseconds, one for each frame.
+
+pub mod network;
+pub mod random_model;
+pub mod size;
+pub mod statistics;
+pub mod subject;

@@ -1,0 +1,107 @@
+//! `munit-bench` from outside.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_munit-bench"))
+        .args(arguments)
+        .env("OMP_NUM_THREADS", "1")
+        .output()
+        .unwrap()
+}
+
+/// The JSON object that a measurement prints, in its only line.
+#[track_caller]
+fn json(arguments: &[&str]) -> Value {
+    let output = bench(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The times under `ms`, each a possible one.
+#[track_caller]
+fn times(result: &Value) -> Vec<f64> {
+    let times: Vec<f64> = serde_json::from_value(result["ms"].clone()).unwrap();
+    assert!(times.iter().all(|ms| *ms > 0.0 && *ms < 6e5), "{times:?}");
+    times
+}
+
+#[test]
+fn the_network_s_frames_are_timed() {
+    let result = json(&[
+        "network",
+        "--dim",
+        "4",
+        "--n-res",
+        "1",
+        "--size",
+        "36x20",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--frames",
+        "5",
+        "--warm-up",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(times(&result).len(), 5);
+    for (key, expected) in [
+        ("model", "dim 4, n_res 1"),
+        ("size", "36x20"),
+        ("device", "cpu"),
+        ("precision", "fp32"),
+    ] {
+        assert_eq!(result[key], expected, "{key}");
+    }
+    assert_eq!(result["threads"], 1);
+    assert_eq!(result["dim"], 4);
+}
+
+#[test]
+fn a_model_is_timed_by_its_name() {
+    let arguments = [
+        "network",
+        "--model",
+        "photo2illustration",
+        "--size",
+        "32x32",
+        "--frames",
+        "2",
+    ];
+    let output = bench(&arguments);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("photo2illustration, 32x32, "), "{text}");
+    assert!(text.contains("median"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    for (arguments, expected) in [
+        (&["network"][..], "--dim"),
+        (
+            &["network", "--dim", "8", "--model", "photo2illustration"],
+            "--model",
+        ),
+        (&["network", "--dim", "8", "--size", "wide"], "WIDTHxHEIGHT"),
+        (&["network", "--dim", "8", "--size", "4x4"], "too small"),
+        (&["network", "--dim", "8", "--frames", "0"], "above 0"),
+        (&["network", "--dim", "0"], "gen.dim is 0"),
+        (&["network", "--dim", "8", "--precision", "fp8"], "fp8"),
+        (&["network", "--model", "no-such-model"], "no-such-model"),
+    ] {
+        let output = bench(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
+        assert!(errors.contains(expected), "{arguments:?}: {errors}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
