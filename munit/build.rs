@@ -15,14 +15,16 @@ fn main() {
         Some(folder) => PathBuf::from(folder).join("include"),
         None => libraries.with_file_name("include"),
     };
-    let source = "src/runtime/warnings.cpp";
-    println!("cargo:rerun-if-changed={source}");
+    let sources = ["src/runtime/stream.cpp", "src/runtime/warnings.cpp"];
+    for source in sources {
+        println!("cargo:rerun-if-changed={source}");
+    }
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .warnings(false)
         .include(include)
-        .file(source)
-        .compile("munit_warnings");
+        .files(sources)
+        .compile("munit_libtorch");
 }

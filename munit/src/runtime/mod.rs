@@ -14,9 +14,11 @@ mod layers;
 mod memory;
 mod openmp;
 mod parallel;
+mod pixels;
 #[cfg(target_arch = "x86_64")]
 mod products;
 mod simd;
+mod stream;
 mod team;
 #[cfg(target_arch = "x86_64")]
 mod tiles;

@@ -45,7 +45,7 @@ pub enum PictureFormat {
 
 /// What the fourth byte of a pixel holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fourth {
+pub(super) enum Fourth {
     /// Opacity, at this offset.
     Alpha(usize),
     /// Nothing, at this offset; written as 255.
@@ -110,7 +110,7 @@ impl PictureFormat {
     }
 
     /// Where red, green and blue are: their plane and their byte within a pixel of it.
-    fn colours(self) -> [(usize, usize); 3] {
+    pub(super) fn colours(self) -> [(usize, usize); 3] {
         match self {
             Self::Rgb | Self::Rgbx | Self::Rgba => [(0, 0), (0, 1), (0, 2)],
             Self::Bgr | Self::Bgrx | Self::Bgra => [(0, 2), (0, 1), (0, 0)],
@@ -121,7 +121,7 @@ impl PictureFormat {
         }
     }
 
-    fn fourth(self) -> Option<Fourth> {
+    pub(super) fn fourth(self) -> Option<Fourth> {
         match self {
             Self::Rgb | Self::Bgr | Self::Rgbp | Self::Bgrp => None,
             Self::Rgbx | Self::Bgrx => Some(Fourth::Filler(3)),
@@ -283,6 +283,17 @@ impl<'a> PictureRef<'a> {
         )
     }
 
+    /// Copies the bytes of all pixels, row by row without gaps, one plane after the other.
+    pub(super) fn copy_to(&self, memory: &mut [u8]) {
+        let row_length = self.width * self.format.pixel_bytes();
+        parallel::for_each_band(memory, row_length, &|first_row, band| {
+            for (row, bytes) in band.chunks_exact_mut(row_length).enumerate() {
+                let row = first_row + row;
+                bytes.copy_from_slice(self.row(row / self.height, row % self.height));
+            }
+        });
+    }
+
     /// The picture's colours as a channels-last CPU tensor `[1, 3, height, width]` of bytes.
     pub(super) fn to_bytes(self) -> Result<Tensor> {
         let (height, width) = (self.height as i64, self.width as i64);
@@ -417,6 +428,18 @@ impl<'a> PictureMut<'a> {
         let row_length = 3 * self.width;
         self.write_rows(original, strength, &|y, colours| {
             colours.copy_from_slice(&bytes[y * row_length..][..row_length]);
+        });
+    }
+
+    /// Writes the bytes of all pixels in the order of [`PictureRef::copy_to`].
+    pub(super) fn copy_from(&mut self, memory: &[u8]) {
+        let row_length = self.width * self.format.pixel_bytes();
+        let (planes, height) = (self.format.planes(), self.height);
+        parallel::for_each_item(self.rows(), &|y, row| {
+            for (plane, bytes) in row.0.into_iter().take(planes).enumerate() {
+                let start = (plane * height + y) * row_length;
+                bytes.copy_from_slice(&memory[start..start + row_length]);
+            }
         });
     }
 

@@ -1,0 +1,136 @@
+//! Streams: queues of work on a device, which computes those of one stream one after the other and
+//! those of different streams at the same time.
+
+use std::ffi::{CStr, c_char, c_int};
+
+use tch::{Device, TchError};
+
+use crate::Result;
+
+unsafe extern "C" {
+    fn munit_stream_new(device: c_int, id: *mut i64) -> *mut c_char;
+    fn munit_stream_exchange(device: c_int, id: i64, previous: *mut i64) -> *mut c_char;
+    fn munit_stream_synchronize(device: c_int, id: i64) -> *mut c_char;
+    fn munit_device_synchronize(device: c_int) -> *mut c_char;
+    fn munit_free_message(message: *mut c_char);
+}
+
+/// A stream of a device, one of the few that libtorch gives out in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stream {
+    device: c_int,
+    id: i64,
+}
+
+impl Stream {
+    /// # Errors
+    /// [`crate::Error::Torch`] for a device without streams, or one that is not there.
+    pub(super) fn new(device: Device) -> Result<Self> {
+        let device = number(device);
+        let mut id = 0;
+        // SAFETY: `id` can be written.
+        check(unsafe { munit_stream_new(device, &mut id) })?;
+        Ok(Self { device, id })
+    }
+
+    /// Until the result is dropped, what this thread computes on the device goes to this stream.
+    pub(super) fn enter(self) -> Result<Entered> {
+        let mut previous = 0;
+        // SAFETY: libtorch has given this stream; `previous` can be written.
+        check(unsafe { munit_stream_exchange(self.device, self.id, &mut previous) })?;
+        Ok(Entered {
+            previous: Self {
+                id: previous,
+                ..self
+            },
+        })
+    }
+
+    /// Waits until all work of this stream is done.
+    ///
+    /// # Errors
+    /// [`crate::Error::Torch`] if any of it has failed.
+    pub(super) fn synchronize(self) -> Result<()> {
+        // SAFETY: libtorch has given this stream.
+        check(unsafe { munit_stream_synchronize(self.device, self.id) })
+    }
+}
+
+/// Restores this thread's stream when it is dropped.
+pub(super) struct Entered {
+    previous: Stream,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut left = 0;
+        // SAFETY: libtorch has given this stream; `left` can be written. A stream that could be
+        // entered can be left: nothing here to tell anyone.
+        let _ = check(unsafe {
+            munit_stream_exchange(self.previous.device, self.previous.id, &mut left)
+        });
+    }
+}
+
+/// Waits until all work of all streams of a device is done.
+pub(super) fn synchronize_device(device: Device) -> Result<()> {
+    // SAFETY: any number is checked.
+    check(unsafe { munit_device_synchronize(number(device)) })
+}
+
+fn number(device: Device) -> c_int {
+    match device {
+        Device::Cuda(number) => c_int::try_from(number).unwrap_or(c_int::MAX),
+        _ => -1,
+    }
+}
+
+/// Takes a message of stream.cpp's, null where nothing has failed.
+fn check(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the message ends with a zero and is ours to free, once.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        munit_free_message(message);
+        text
+    };
+    Err(TchError::Torch(text).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::DeviceChoice;
+
+    #[test]
+    fn a_device_without_streams_is_an_error() {
+        // Keeps the linker from dropping libtorch from this test program.
+        assert!(tch::get_num_threads() > 0);
+        let error = Stream::new(Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains("stream"), "{error}");
+        assert!(synchronize_device(Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn streams_are_entered_and_left_where_there_is_a_gpu() {
+        let Ok(device) = DeviceChoice::Cuda(0).resolve() else {
+            assert!(Stream::new(Device::Cuda(0)).is_err());
+            return;
+        };
+        let (first, second) = (Stream::new(device).unwrap(), Stream::new(device).unwrap());
+        assert_ne!(first, second);
+        let entered = first.enter().unwrap();
+        let inner = second.enter().unwrap();
+        assert_eq!(inner.previous, first);
+        drop(inner);
+        assert_eq!(second.enter().unwrap().previous, first);
+        let ones = tch::Tensor::ones([64, 64], (tch::Kind::Float, device));
+        let product = ones.matmul(&ones);
+        first.synchronize().unwrap();
+        assert_eq!(product.double_value(&[3, 3]), 64.0);
+        drop(entered);
+        synchronize_device(device).unwrap();
+    }
+}
