@@ -1,5 +1,10 @@
 //! `munit-bench`: how fast the network, the element and training are on this machine.
 
+#[cfg(feature = "video")]
+mod line;
+#[cfg(feature = "video")]
+mod pipeline;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
@@ -27,12 +32,16 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   munit-bench network --dim 64 --size 512x288 --threads 2
-  munit-bench network --model photo2illustration --size 256x256 --frames 50 --json";
+  munit-bench network --model photo2illustration --size 256x256 --frames 50 --json
+  munit-bench pipeline --dim 16 --size 640x360";
 
 #[derive(Subcommand)]
 enum Command {
     /// Time each frame through the network by itself, from frame bytes to frame bytes
     Network(NetworkArguments),
+    /// Time the frames of `videotestsrc ! munitfilter ! fakesink`, in turns with the network by itself
+    /// and with `videotestsrc ! fakesink`
+    Pipeline(PipelineArguments),
 }
 
 #[derive(Args)]
@@ -48,6 +57,23 @@ struct NetworkArguments {
     #[arg(long, value_name = "N", default_value_t = 3)]
     warm_up: usize,
     /// Print one JSON object: ms has the milliseconds of each frame
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct PipelineArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    run: RunArguments,
+    /// How often each has its turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    rounds: usize,
+    /// Frames to time in each turn
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count)]
+    frames: usize,
+    /// Print one JSON object: ms, network_ms and source_ms have the milliseconds of each frame
     #[arg(long)]
     json: bool,
 }
@@ -116,6 +142,7 @@ fn main() -> ExitCode {
     program::run("munit-bench", |arguments: Arguments| {
         match arguments.command {
             Command::Network(arguments) => network(&arguments),
+            Command::Pipeline(arguments) => pipeline(&arguments),
         }
     })
 }
@@ -128,6 +155,25 @@ fn network(arguments: &NetworkArguments) -> anyhow::Result<()> {
         arguments.frames,
     )?;
     show(&result, arguments.json)
+}
+
+#[cfg(feature = "video")]
+fn pipeline(arguments: &PipelineArguments) -> anyhow::Result<()> {
+    let result = pipeline::measure(
+        &arguments.model.choice(),
+        &arguments.run.options(),
+        arguments.rounds,
+        arguments.frames,
+    )?;
+    show(&result, arguments.json)
+}
+
+#[cfg(not(feature = "video"))]
+fn pipeline(_: &PipelineArguments) -> anyhow::Result<()> {
+    anyhow::bail!(
+        "this program was built without video; build it with the feature \"video\" \
+         (cargo build -p munit-tools --features video), which needs GStreamer"
+    )
 }
 
 /// Prints a result for people, or as one line of JSON.

@@ -23,10 +23,10 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// The times under `ms`, each a possible one.
+/// The times under `key`, each a possible one.
 #[track_caller]
-fn times(result: &Value) -> Vec<f64> {
-    let times: Vec<f64> = serde_json::from_value(result["ms"].clone()).unwrap();
+fn times(result: &Value, key: &str) -> Vec<f64> {
+    let times: Vec<f64> = serde_json::from_value(result[key].clone()).unwrap();
     assert!(times.iter().all(|ms| *ms > 0.0 && *ms < 6e5), "{times:?}");
     times
 }
@@ -53,7 +53,7 @@ fn the_network_s_frames_are_timed() {
         "1",
         "--json",
     ]);
-    assert_eq!(times(&result).len(), 5);
+    assert_eq!(times(&result, "ms").len(), 5);
     for (key, expected) in [
         ("model", "dim 4, n_res 1"),
         ("size", "36x20"),
@@ -84,6 +84,34 @@ fn a_model_is_timed_by_its_name() {
 }
 
 #[test]
+fn the_pipeline_is_timed_beside_the_network() {
+    let result = json(&[
+        "pipeline",
+        "--dim",
+        "4",
+        "--n-res",
+        "1",
+        "--size",
+        "38x20",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--rounds",
+        "2",
+        "--frames",
+        "3",
+        "--json",
+    ]);
+    assert_eq!(times(&result, "ms").len(), 6);
+    assert_eq!(times(&result, "network_ms").len(), 6);
+    assert_eq!(times(&result, "source_ms").len(), 6);
+    assert_eq!(result["size"], "38x20");
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     for (arguments, expected) in [
         (&["network"][..], "--dim"),
@@ -97,6 +125,7 @@ fn what_cannot_be_measured_is_said() {
         (&["network", "--dim", "0"], "gen.dim is 0"),
         (&["network", "--dim", "8", "--precision", "fp8"], "fp8"),
         (&["network", "--model", "no-such-model"], "no-such-model"),
+        (&["pipeline", "--dim", "8", "--size", "8x8"], "takes 16x16"),
     ] {
         let output = bench(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);

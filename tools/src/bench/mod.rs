@@ -2,6 +2,7 @@
 //! result can be written as one JSON object; the figures are milliseconds, one for each frame.
 
 pub mod network;
+pub mod pipeline;
 pub mod random_model;
 pub mod size;
 pub mod statistics;

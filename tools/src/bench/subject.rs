@@ -1,14 +1,15 @@
 //! What is measured: a model and how it is run.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use munit::layout::multiply_adds_per_pixel;
 use munit::runtime::{DeviceChoice, Precision};
 use munit::{Direction, Model};
 use serde::{Deserialize, Serialize};
-use tch::Device;
+use tch::{Device, Kind};
+use tempfile::TempPath;
 
 use super::random_model::random_model;
 use super::size::FrameSize;
@@ -39,6 +40,25 @@ impl ModelChoice {
         }
     }
 
+    /// The model as a file, for whoever takes nothing else.
+    ///
+    /// # Errors
+    /// A name that no model has; a disk that is full.
+    pub fn file(&self) -> Result<ModelOnDisk> {
+        match self {
+            Self::Named(name) => Ok(ModelOnDisk::Found(find_model(name)?)),
+            Self::Random { dim, n_res } => {
+                let file = tempfile::Builder::new()
+                    .prefix("munit-bench-")
+                    .suffix(".safetensors")
+                    .tempfile()
+                    .context("cannot write a model into the folder for temporary files")?;
+                random_model(*dim, *n_res)?.write(file.path(), Kind::Float)?;
+                Ok(ModelOnDisk::Written(file.into_temp_path()))
+            }
+        }
+    }
+
     /// What it is called in a result: the name without folders, or `dim N`.
     pub fn label(&self) -> String {
         match self {
@@ -48,6 +68,25 @@ impl ModelChoice {
             }
             Self::Random { dim, n_res: 4 } => format!("dim {dim}"),
             Self::Random { dim, n_res } => format!("dim {dim}, n_res {n_res}"),
+        }
+    }
+}
+
+/// A model's file.
+#[derive(Debug)]
+pub enum ModelOnDisk {
+    /// It was there.
+    Found(PathBuf),
+    /// It is taken away when this is dropped.
+    Written(TempPath),
+}
+
+impl ModelOnDisk {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Found(path) => path,
+            Self::Written(path) => path,
         }
     }
 }

@@ -1,0 +1,42 @@
+//! The element in a pipeline and the network by itself, in turns, so that a ratio holds on a machine
+//! that has other things to do.
+
+use anyhow::Result;
+use munit_tools::bench::network::Network;
+use munit_tools::bench::pipeline::PipelineResult;
+use munit_tools::bench::subject::{ModelChoice, RunOptions};
+
+use crate::line::{Line, munitfilter, start_gstreamer};
+
+/// Frames that are not timed after each rest: those that were on their way, and the first ones.
+const SKIPPED: usize = 4;
+
+/// Times `frames` frames each in `rounds` rounds.
+///
+/// # Errors
+/// A model that cannot be read; GStreamer's and the network's.
+pub fn measure(
+    model: &ModelChoice,
+    options: &RunOptions,
+    rounds: usize,
+    frames: usize,
+) -> Result<PipelineResult> {
+    start_gstreamer()?;
+    let mut network = Network::load(model, options)?;
+    let file = model.file()?;
+    let pipeline = Line::new(Some(munitfilter(file.path(), options)?), options.size)?;
+    let source = Line::new(None, options.size)?;
+    let mut result = PipelineResult {
+        subject: network.subject().clone(),
+        ms: vec![],
+        network_ms: vec![],
+        source_ms: vec![],
+    };
+    for _ in 0..rounds {
+        result.source_ms.extend(source.measure(SKIPPED, frames)?);
+        network.measure(SKIPPED)?;
+        result.network_ms.extend(network.measure(frames)?);
+        result.ms.extend(pipeline.measure(SKIPPED, frames)?);
+    }
+    Ok(result)
+}
