@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use crate::model_file::NamedStyle;
+use crate::model_file::{NamedStyle, check_style_name};
 use crate::{Error, Result, StyleCode, atomic_file};
 
 /// Files of styles are a few kilobytes; whatever is larger is something else.
@@ -54,12 +54,35 @@ pub fn read(path: &Path, style_dim: usize) -> Result<BTreeMap<String, NamedStyle
 /// Adds a style to the file at `path`, or replaces the one of that name.
 ///
 /// # Errors
-/// As [`read`]; [`Error::Io`] if the file cannot be written, which leaves it as it was.
+/// As [`read`]; [`Error::Style`] for a name that a model could not hold; [`Error::Io`] if the file
+/// cannot be written, which leaves it as it was.
 pub fn add(path: &Path, name: &str, style: NamedStyle) -> Result<()> {
     let mut styles = read(path, style.code.len())?;
     styles.insert(name.to_owned(), style);
-    let text = serde_json::to_string_pretty(&styles)
-        .map_err(|error| Error::Style(format!("style {name}: {error}")))?;
+    write(path, &styles)
+}
+
+/// Replaces the styles in the file at `path`; with no styles, the file is removed.
+///
+/// # Errors
+/// [`Error::Style`] for a name that a model could not hold; [`Error::Io`] if the file cannot be
+/// written, which leaves it as it was.
+pub fn write(path: &Path, styles: &BTreeMap<String, NamedStyle>) -> Result<()> {
+    for name in styles.keys() {
+        check_style_name(name)?;
+    }
+    if styles.is_empty() {
+        return match std::fs::remove_file(path) {
+            Err(reason) if reason.kind() != ErrorKind::NotFound => Err(Error::Io {
+                path: path.to_owned(),
+                action: "cannot remove",
+                reason,
+            }),
+            _ => Ok(()),
+        };
+    }
+    let text = serde_json::to_string_pretty(styles)
+        .map_err(|error| Error::Style(format!("{}: {error}", path.display())))?;
     atomic_file::write(path, |file| writeln!(file, "{text}"))
 }
 
@@ -88,6 +111,28 @@ mod tests {
         assert_eq!(styles.len(), 2);
         assert_eq!(styles["dusk"], style(3.0));
         assert_eq!(styles["dawn"], style(2.0));
+    }
+
+    #[test]
+    fn a_file_without_styles_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_for(&folder.path().join("prints.safetensors"));
+        write(&path, &BTreeMap::new()).unwrap();
+        add(&path, "dusk", style(1.0)).unwrap();
+        write(&path, &BTreeMap::new()).unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_name_that_a_model_could_not_hold_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_for(&folder.path().join("prints.safetensors"));
+        add(&path, "dusk", style(1.0)).unwrap();
+        for name in ["", " dusk", "du\u{1b}sk", &"dusk".repeat(26)] {
+            let error = add(&path, name, style(2.0)).unwrap_err().to_string();
+            assert!(error.contains("name of a style"), "{name}: {error}");
+        }
+        assert_eq!(read(&path, 3).unwrap().len(), 1);
     }
 
     #[test]

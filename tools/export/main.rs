@@ -71,6 +71,5 @@ fn export(arguments: &Arguments) -> Result<()> {
     );
     let model = from_run(&arguments.run, domain, &arguments.style)?.restrict(directions)?;
     model.write(&arguments.model, arguments.precision.kind())?;
-    println!("{}", arguments.model.display());
-    Ok(())
+    program::print_line(&arguments.model.display().to_string())
 }

@@ -81,8 +81,7 @@ fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
 
 fn main() -> ExitCode {
     program::run("munit-import", |arguments| {
-        println!("{}", convert(arguments)?);
-        Ok(())
+        program::print_line(&convert(arguments)?)
     })
 }
 

@@ -1,10 +1,8 @@
 //! `munit-info`: what a model file is.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use munit_tools::info::ModelInfo;
 use munit_tools::model_name::find_model;
@@ -33,12 +31,9 @@ fn main() -> ExitCode {
 
 fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let info = ModelInfo::of(&find_model(&arguments.model)?)?;
-    let text = if arguments.json {
-        serde_json::to_string_pretty(&info)? + "\n"
+    program::print_line(&if arguments.json {
+        serde_json::to_string_pretty(&info)?
     } else {
-        info.to_string()
-    };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to the standard output")
+        info.to_string().trim_end().to_owned()
+    })
 }

@@ -1,8 +1,10 @@
 //! What the programs' entry points and flags have in common.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use munit::Direction;
 use tch::Kind;
@@ -29,6 +31,16 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes `text` and a line break to the standard output.
+///
+/// # Errors
+/// A sentence, where the standard output is full or closed.
+pub fn print_line(text: &str) -> anyhow::Result<()> {
+    std::io::stdout()
+        .write_all(format!("{text}\n").as_bytes())
+        .context("cannot write to the standard output")
 }
 
 /// What went wrong and why, each cause once: some packages repeat their cause in their own text,

@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: &[(&str, &str)] = &[
     ("munit-bench", env!("CARGO_BIN_EXE_munit-bench")),
     ("munit-export", env!("CARGO_BIN_EXE_munit-export")),
     ("munit-import", env!("CARGO_BIN_EXE_munit-import")),
     ("munit-info", env!("CARGO_BIN_EXE_munit-info")),
     ("munit-prepare", env!("CARGO_BIN_EXE_munit-prepare")),
+    ("munit-style", env!("CARGO_BIN_EXE_munit-style")),
     ("munit-train", env!("CARGO_BIN_EXE_munit-train")),
     ("munit-translate", env!("CARGO_BIN_EXE_munit-translate")),
 ];

@@ -45,7 +45,7 @@ struct Arguments {
     )]
     style: Option<Vec<f32>>,
 
-    /// A style that the model has under this name; munit-info lists them
+    /// A style of this name, of the model or kept beside it; munit-style lists them
     #[arg(long, value_name = "NAME")]
     style_name: Option<String>,
 
@@ -142,7 +142,6 @@ impl Arguments {
 
 fn main() -> ExitCode {
     program::run("munit-translate", |arguments: Arguments| {
-        println!("{}", translate(&arguments.request()?)?);
-        Ok(())
+        program::print_line(&translate(&arguments.request()?)?)
     })
 }

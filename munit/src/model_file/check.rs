@@ -74,7 +74,8 @@ fn directions(directions: &[Direction]) -> Check {
     }
 }
 
-fn name(what: &str, name: &str) -> Check {
+/// Whether `name` can stand in a list of names; `what` says whose it is.
+pub(super) fn name(what: &str, name: &str) -> Check {
     if name.trim().is_empty() || name.trim() != name {
         return Err(format!(
             "the {what} is {name:?}; expected a word or two without spaces around them"

@@ -87,6 +87,15 @@ pub struct NamedStyle {
     pub code: Vec<f32>,
 }
 
+/// Whether a style may have this name: one to 100 characters, none of them a control character, no
+/// space at either end.
+///
+/// # Errors
+/// [`Error::Style`] says what is wrong with it.
+pub fn check_style_name(name: &str) -> Result<()> {
+    check::name("name of a style", name).map_err(Error::Style)
+}
+
 /// The version that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -93,8 +93,13 @@ impl Sheet {
                 .collect::<Result<_>>()
         })
         .with_context(|| format!("row \"{label}\" of a sample sheet"))?;
-        self.lines.push(Line::Row(label.to_owned(), pictures));
+        self.pictures(label, pictures);
         Ok(())
+    }
+
+    /// Adds a row of pictures, which may differ in size.
+    pub fn pictures(&mut self, label: &str, pictures: Vec<RgbImage>) {
+        self.lines.push(Line::Row(label.to_owned(), pictures));
     }
 
     /// Draws the sheet.

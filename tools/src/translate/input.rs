@@ -97,7 +97,7 @@ impl Input {
 
 /// # Errors
 /// A sentence, if `output` is one of the files `originals`.
-pub(super) fn refuse_to_replace(output: &Path, originals: &[&Path]) -> Result<()> {
+pub fn refuse_to_replace(output: &Path, originals: &[&Path]) -> Result<()> {
     let Ok(existing) = output.canonicalize() else {
         return Ok(());
     };

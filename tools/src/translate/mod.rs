@@ -3,6 +3,7 @@
 mod exact;
 mod input;
 mod output;
+pub mod picture;
 mod style;
 
 use std::panic::resume_unwind;
@@ -11,18 +12,17 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
-use munit::picture_file::read_picture;
-use munit::runtime::{
-    DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision, TranslateOptions, Translator,
-};
-use munit::{Direction, Model, StyleCode};
+use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
+use munit::{Direction, Model, ModelMetadata, StyleCode};
 
 use crate::data::tensor_to_rgb;
+use crate::named_styles::own_styles;
 use crate::program::sentence;
 use crate::report::Progress;
 pub use exact::{ExactTranslator, picture_tensor};
-pub use input::Input;
-pub use output::{RAW_NAME, RawOutput};
+pub use input::{Input, refuse_to_replace};
+pub use output::{RAW_NAME, RawOutput, save_picture};
+use picture::open;
 pub use style::StyleChoice;
 
 /// Pictures that wait between reading, translating and writing.
@@ -64,7 +64,7 @@ pub fn translate(request: &Request) -> Result<String> {
     );
     let input = Input::find(&request.input)?;
     if let Some(raw) = &request.raw {
-        input::refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
+        refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
     }
     if let Some(output) = &request.output {
         input.check_output(output)?;
@@ -75,8 +75,12 @@ pub fn translate(request: &Request) -> Result<String> {
             "tensors are translated as they are; leave --size and --strength out"
         );
     }
-    let model = Model::read(&request.model)?;
-    let direction = direction(&model, request)?;
+    let mut model = Model::read(&request.model)?;
+    match own_styles(&request.model, &model.metadata) {
+        Ok(own) => model.metadata.styles.extend(own),
+        Err(error) => eprintln!("munit-translate: {error}; going on without these styles"),
+    }
+    let direction = chosen_direction(&model.metadata, &request.model, request.direction)?;
     let mut job = Job::new(request, &model, direction, &input)?;
     job.style = style::resolve(request.style.as_ref(), &model, direction, |path| {
         job.encode_style(path)
@@ -100,12 +104,20 @@ pub fn translate(request: &Request) -> Result<String> {
     Ok(summary)
 }
 
-fn direction(model: &Model, request: &Request) -> Result<Direction> {
-    let present = &model.metadata.directions;
-    match request.direction {
-        Some(direction) if !model.has(direction) => bail!(
+/// The direction that is asked for, or the first that the model at `path` has.
+///
+/// # Errors
+/// A sentence, if the model does not translate in it.
+pub fn chosen_direction(
+    metadata: &ModelMetadata,
+    path: &Path,
+    wanted: Option<Direction>,
+) -> Result<Direction> {
+    let present = &metadata.directions;
+    match wanted {
+        Some(direction) if !present.contains(&direction) => bail!(
             "{}: this model translates {} only; leave --{} out",
-            request.model.display(),
+            path.display(),
             present
                 .iter()
                 .map(|one| one.name())
@@ -117,7 +129,7 @@ fn direction(model: &Model, request: &Request) -> Result<Direction> {
         None => present
             .first()
             .copied()
-            .with_context(|| format!("{}: this model has no direction", request.model.display())),
+            .with_context(|| format!("{}: this model has no direction", path.display())),
     }
 }
 
@@ -163,7 +175,7 @@ impl<'a> Job<'a> {
     fn encode_style(&mut self, path: &Path) -> Result<StyleCode> {
         let picture = open(path)?;
         let fast = self.fast.as_mut().context("no translator for this style")?;
-        fast.encode_style(&view(&picture)?)
+        picture::encoded_style(fast, &picture)
             .with_context(|| format!("{}: cannot take its style", path.display()))
     }
 
@@ -188,12 +200,8 @@ impl<'a> Job<'a> {
         let Some(fast) = &mut self.fast else {
             return Ok(None);
         };
-        let mut translated = RgbImage::new(picture.width(), picture.height());
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let plane = (translated.as_mut(), 3 * width);
-        let mut target = PictureMut::new(PictureFormat::Rgb, width, height, vec![plane])?;
         let options = &self.request.options;
-        fast.translate(&view(picture)?, &mut target, &self.style, options)?;
+        let translated = picture::translated(fast, picture, &self.style, options)?;
         Ok(Some(translated))
     }
 
@@ -274,19 +282,4 @@ impl<'a> Job<'a> {
             _ => format!("{} pictures, {skipped} skipped", total - skipped),
         })
     }
-}
-
-fn open(path: &Path) -> Result<RgbImage> {
-    read_picture(path).map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))
-}
-
-fn view(picture: &RgbImage) -> Result<PictureRef<'_>> {
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let plane = (picture.as_raw().as_slice(), 3 * width);
-    Ok(PictureRef::new(
-        PictureFormat::Rgb,
-        width,
-        height,
-        &[plane],
-    )?)
 }

@@ -2,178 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-use image::{Rgb, RgbImage};
-use munit::config::GeneratorConfig;
-use munit::model_file::{FORMAT_VERSION, NamedStyle};
-use munit::networks::{Generator, Initialisation, ParameterStore};
-use munit::{Architecture, Direction, Domain, Family, Model, ModelMetadata, StyleCode};
+use munit::{Direction, Domain, Family, Model, StyleCode};
 use munit_tools::translate::picture_tensor;
 use tch::{Device, Kind, Tensor};
 
-const STYLE_DIM: usize = 3;
+use crate::tiny::{STYLE_DIM, Tiny, Workplace, difference, read, steps};
 
-/// A model with random weights, and the generators that it was made from.
-struct Tiny {
-    model: Model,
-    generators: [Generator; 2],
-}
+const TRANSLATE: &str = env!("CARGO_BIN_EXE_munit-translate");
 
-impl Tiny {
-    fn new(family: Family) -> Self {
-        let architecture = Architecture {
-            family,
-            input_dim_a: 3,
-            input_dim_b: 3,
-            generator: GeneratorConfig {
-                dim: 4,
-                mlp_dim: 8,
-                style_dim: STYLE_DIM as i64,
-                n_res: 1,
-                ..GeneratorConfig::default()
-            },
-        };
-        let mut weights = BTreeMap::new();
-        let generators = Domain::ALL.map(|domain| {
-            let seed = 7 + domain as u64;
-            let store = ParameterStore::random(Initialisation::Kaiming, seed, Device::Cpu);
-            let generator = Generator::new(&architecture, domain, store).unwrap();
-            for parameter in generator.parameters() {
-                let name = format!("{}.{}", domain.name(), parameter.name);
-                weights.insert(name, parameter.tensor.detach());
-            }
-            generator
-        });
-        let styles = [("warm", Domain::B), ("pencil", Domain::A)].map(|(name, domain)| {
-            let code = vec![1.5, -0.5, 0.25];
-            (name.to_owned(), NamedStyle { domain, code })
-        });
-        let styles = match family {
-            Family::Munit => BTreeMap::from(styles),
-            Family::Unit => BTreeMap::new(),
-        };
-        let metadata = ModelMetadata {
-            format_version: FORMAT_VERSION,
-            architecture,
-            directions: Direction::ALL.to_vec(),
-            domain_a: "photo".to_owned(),
-            domain_b: "print".to_owned(),
-            iterations: 0,
-            data: "none".to_owned(),
-            licence: "CC0-1.0".to_owned(),
-            recommended_size: None,
-            styles,
-            mean_styles: BTreeMap::new(),
-        };
-        let model = Model { metadata, weights };
-        Self { model, generators }
-    }
-
-    /// The translation of `picture` [1, 3, H, W], whose sides must be divisible.
-    fn expected(&self, picture: &Tensor, direction: Direction, style: &[f32]) -> Tensor {
-        tch::no_grad(|| {
-            let source = &self.generators[direction.source() as usize];
-            let target = &self.generators[direction.target() as usize];
-            let style = Tensor::from_slice(style).reshape([1, -1]);
-            let style = (style.numel() > 0).then_some(&style);
-            let content = source.encode_content(picture).unwrap();
-            target.decode(&content, style).unwrap()
-        })
-    }
-}
-
-/// A folder with a model file, in which programs run.
-struct Workplace(tempfile::TempDir);
-
-impl Workplace {
-    fn new(model: &Model) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let workplace = Self(folder);
-        model
-            .write(&workplace.path("model.safetensors"), Kind::Float)
-            .unwrap();
-        workplace
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn picture(&self, name: &str, width: u32, height: u32) -> RgbImage {
-        let picture = RgbImage::from_fn(width, height, |x, y| {
-            Rgb([(x * 5) as u8, (y * 7) as u8, ((x * y) / 3) as u8])
-        });
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        picture.save(path).unwrap();
-        picture
-    }
-
-    /// Runs `munit-translate model.safetensors` with the words of `arguments`.
-    fn run(&self, arguments: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_munit-translate"))
-            .current_dir(self.0.path())
-            .arg("model.safetensors")
-            .args(arguments.split_whitespace())
-            .output()
-            .unwrap()
-    }
-
-    #[track_caller]
-    fn succeed(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// The message of a run that must fail.
-    #[track_caller]
-    fn fail(&self, arguments: &str) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(output.stdout.is_empty(), "{output:?}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-
-    fn tensors(&self, name: &str) -> BTreeMap<String, Tensor> {
-        let tensors = Tensor::read_safetensors(self.path(name)).unwrap();
-        tensors.into_iter().collect()
-    }
-
-    fn output(&self, name: &str) -> Tensor {
-        self.tensors(name).remove("output").unwrap()
-    }
-}
-
-fn difference(left: &Tensor, right: &Tensor) -> f64 {
-    assert_eq!(left.size(), right.size());
-    f64::try_from((left - right).abs().max()).unwrap()
-}
-
-fn read(path: &Path) -> RgbImage {
-    image::open(path).unwrap().to_rgb8()
-}
-
-/// Largest difference in 8-bit steps.
-fn steps(left: &RgbImage, right: &RgbImage) -> u8 {
-    assert_eq!(left.dimensions(), right.dimensions());
-    let pairs = left.as_raw().iter().zip(right.as_raw());
-    pairs
-        .map(|(left, right)| left.abs_diff(*right))
-        .max()
-        .unwrap()
+fn workplace(model: &Model) -> Workplace {
+    Workplace::new(model, TRANSLATE)
 }
 
 #[test]
 fn raw_output_is_what_the_networks_compute() {
     let tiny = Tiny::new(Family::Munit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     let picture = picture_tensor(&place.picture("in.png", 40, 32)).unwrap();
     let code = [0.5, -1.25, 2.0];
     for direction in Direction::ALL {
         place.succeed(&format!(
-            "in.png out.png --{} --style=0.5,-1.25,2 --raw raw.safetensors",
+            "model.safetensors in.png out.png --{} --style=0.5,-1.25,2 --raw raw.safetensors",
             direction.name()
         ));
         let expected = tiny.expected(&picture, direction, &code);
@@ -187,7 +38,7 @@ fn raw_output_is_what_the_networks_compute() {
 #[test]
 fn float_pictures_are_translated_from_a_tensor_file() {
     let tiny = Tiny::new(Family::Munit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     let pictures = Tensor::rand([2, 3, 32, 48], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
     let other = Tensor::zeros([1, 3, 32, 32], (Kind::Float, Device::Cpu));
     Tensor::write_safetensors(
@@ -195,7 +46,7 @@ fn float_pictures_are_translated_from_a_tensor_file() {
         place.path("in.safetensors"),
     )
     .unwrap();
-    place.succeed("in.safetensors#x_a out --seed 4 --raw raw.safetensors");
+    place.succeed("model.safetensors in.safetensors#x_a out --seed 4 --raw raw.safetensors");
     let raw = place.output("raw.safetensors");
     assert_eq!(raw.size(), [2, 3, 32, 48]);
     let style = StyleCode::sample(4, STYLE_DIM);
@@ -207,37 +58,39 @@ fn float_pictures_are_translated_from_a_tensor_file() {
         assert_eq!(shown.dimensions(), (48, 32));
     }
     // The one tensor of the result needs no name.
-    place.succeed("raw.safetensors again --b2a --raw again.safetensors");
-    let message = place.fail("in.safetensors out");
+    place.succeed("model.safetensors raw.safetensors again --b2a --raw again.safetensors");
+    let message = place.fail("model.safetensors in.safetensors out");
     assert!(
         message.contains("2 tensors") && message.contains("#other"),
         "{message}"
     );
-    let message = place.fail("in.safetensors#x_b out");
+    let message = place.fail("model.safetensors in.safetensors#x_b out");
     assert!(message.contains("no tensor \"x_b\""), "{message}");
 }
 
 #[test]
 fn the_fast_path_shows_what_the_networks_compute() {
     let tiny = Tiny::new(Family::Munit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     place.picture("in.png", 61, 45);
-    place.succeed("in.png exact.png --seed 3 --raw raw.safetensors");
-    place.succeed("in.png fast.png --seed 3 --precision fp32");
+    place.succeed("model.safetensors in.png exact.png --seed 3 --raw raw.safetensors");
+    place.succeed("model.safetensors in.png fast.png --seed 3 --precision fp32");
     assert_eq!(place.output("raw.safetensors").size(), [1, 3, 45, 61]);
     let exact = read(&place.path("exact.png"));
     assert!(steps(&exact, &read(&place.path("fast.png"))) <= 1);
     // Another style is another picture: the test above compares something.
-    place.succeed("in.png other.png --seed 4 --precision fp32");
+    place.succeed("model.safetensors in.png other.png --seed 4 --precision fp32");
     assert!(steps(&exact, &read(&place.path("other.png"))) > 8);
 }
 
 #[test]
 fn strength_mixes_and_size_scales_back() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     let original = place.picture("in.png", 64, 48);
     let run = |arguments: &str| {
-        place.succeed(&format!("in.png out.png --precision fp32 {arguments}"));
+        place.succeed(&format!(
+            "model.safetensors in.png out.png --precision fp32 {arguments}"
+        ));
         read(&place.path("out.png"))
     };
     assert_eq!(steps(&run("--strength 0"), &original), 0);
@@ -259,17 +112,21 @@ fn strength_mixes_and_size_scales_back() {
 #[test]
 fn every_way_to_name_a_style() {
     let mut tiny = Tiny::new(Family::Munit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     let picture = picture_tensor(&place.picture("in.png", 32, 32)).unwrap();
     let example = picture_tensor(&place.picture("print.png", 48, 40)).unwrap();
     let check = |arguments: &str, tiny: &Tiny, expected: &[f32]| {
-        let summary = place.succeed(&format!("in.png --raw raw.safetensors {arguments}"));
+        let summary = place.succeed(&format!(
+            "model.safetensors in.png --raw raw.safetensors {arguments}"
+        ));
         let raw = place.output("raw.safetensors");
         let expected = tiny.expected(&picture, Direction::A2b, expected);
         assert!(difference(&raw, &expected) < 1e-5, "{arguments}");
         // The style that was used is printed so that it can be given again.
         let (_, style) = summary.trim_end().split_once("  --style ").unwrap();
-        place.succeed(&format!("in.png --raw again.safetensors --style={style}"));
+        place.succeed(&format!(
+            "model.safetensors in.png --raw again.safetensors --style={style}"
+        ));
         assert!(
             difference(&place.output("again.safetensors"), &raw) < 1e-6,
             "{arguments}"
@@ -286,7 +143,7 @@ fn every_way_to_name_a_style() {
     let encoded = tch::no_grad(|| tiny.generators[1].encode_style(&example).unwrap());
     let encoded = Vec::<f32>::try_from(encoded.reshape(-1)).unwrap();
     check("--style-image print.png", &tiny, &encoded);
-    place.succeed("in.png out.png --style-image print.png --precision fp32");
+    place.succeed("model.safetensors in.png out.png --style-image print.png --precision fp32");
 
     let mean = vec![0.75, 0.5, -2.0];
     tiny.model
@@ -302,9 +159,9 @@ fn every_way_to_name_a_style() {
 #[test]
 fn unit_translates_and_leaves_a_style_out_with_a_remark() {
     let tiny = Tiny::new(Family::Unit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     let picture = picture_tensor(&place.picture("in.png", 32, 32)).unwrap();
-    let output = place.run("in.png out.png --seed 5 --raw raw.safetensors");
+    let output = place.run("model.safetensors in.png out.png --seed 5 --raw raw.safetensors");
     assert!(output.status.success());
     let remark = String::from_utf8(output.stderr).unwrap();
     assert!(
@@ -313,34 +170,36 @@ fn unit_translates_and_leaves_a_style_out_with_a_remark() {
     );
     let expected = tiny.expected(&picture, Direction::A2b, &[]);
     assert!(difference(&place.output("raw.safetensors"), &expected) < 1e-6);
-    let output = place.run("in.png out.png");
+    let output = place.run("model.safetensors in.png out.png");
     assert!(output.status.success() && output.stderr.is_empty());
 }
 
 #[test]
 fn a_model_of_one_direction_is_enough() {
     let tiny = Tiny::new(Family::Munit);
-    let both = Workplace::new(&tiny.model);
+    let both = workplace(&tiny.model);
     both.picture("in.png", 32, 32);
-    both.succeed("in.png --b2a --raw raw.safetensors --seed 1");
-    let one = Workplace::new(&tiny.model.restrict(&[Direction::B2a]).unwrap());
+    both.succeed("model.safetensors in.png --b2a --raw raw.safetensors --seed 1");
+    let one = workplace(&tiny.model.restrict(&[Direction::B2a]).unwrap());
     one.picture("in.png", 32, 32);
-    one.succeed("in.png --raw raw.safetensors --seed 1");
+    one.succeed("model.safetensors in.png --raw raw.safetensors --seed 1");
     let outputs = [&both, &one].map(|place| place.output("raw.safetensors"));
     assert!(difference(&outputs[0], &outputs[1]) < 1e-7);
-    one.succeed("in.png out.png --seed 1");
-    let message = one.fail("in.png out.png --a2b");
+    one.succeed("model.safetensors in.png out.png --seed 1");
+    let message = one.fail("model.safetensors in.png out.png --a2b");
     assert!(message.contains("translates b2a only"), "{message}");
 }
 
 #[test]
 fn a_strip_is_translated_and_gives_its_style_like_any_picture() {
     let tiny = Tiny::new(Family::Munit);
-    let place = Workplace::new(&tiny.model);
+    let place = workplace(&tiny.model);
     let strip = picture_tensor(&place.picture("strip.png", 16, 320)).unwrap();
     let encoded = tch::no_grad(|| tiny.generators[1].encode_style(&strip).unwrap());
     let encoded = Vec::<f32>::try_from(encoded.reshape(-1)).unwrap();
-    place.succeed("strip.png out.png --raw raw.safetensors --style-image strip.png");
+    place.succeed(
+        "model.safetensors strip.png out.png --raw raw.safetensors --style-image strip.png",
+    );
     let expected = tiny.expected(&strip, Direction::A2b, &encoded);
     assert!(difference(&place.output("raw.safetensors"), &expected) < 1e-5);
     assert_eq!(read(&place.path("out.png")).dimensions(), (16, 320));
@@ -348,14 +207,14 @@ fn a_strip_is_translated_and_gives_its_style_like_any_picture() {
 
 #[test]
 fn a_folder_keeps_its_names_and_broken_pictures_are_skipped() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     place.picture("in/one.png", 32, 32);
     place.picture("in/deep/er/two.JPG", 33, 47);
     place.picture("in/three.pnm", 40, 32);
     place.picture("in/tiny.png", 8, 8);
     std::fs::write(place.path("in/broken.jpg"), b"not a picture").unwrap();
     std::fs::write(place.path("in/notes.txt"), b"not meant as a picture").unwrap();
-    let output = place.run("in out --seed 1 --raw raw.safetensors");
+    let output = place.run("model.safetensors in out --seed 1 --raw raw.safetensors");
     assert!(output.status.success(), "{output:?}");
     let remarks = String::from_utf8(output.stderr).unwrap();
     assert!(remarks.contains("skipped in/broken.jpg"), "{remarks}");
@@ -384,51 +243,63 @@ fn a_folder_keeps_its_names_and_broken_pictures_are_skipped() {
 
 #[test]
 fn a_folder_without_a_usable_picture_fails() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     std::fs::create_dir(place.path("in")).unwrap();
-    assert!(place.fail("in out").contains("no pictures in this folder"));
+    assert!(
+        place
+            .fail("model.safetensors in out")
+            .contains("no pictures in this folder")
+    );
     std::fs::write(place.path("in/broken.jpg"), b"not a picture").unwrap();
-    let message = place.fail("in out");
+    let message = place.fail("model.safetensors in out");
     assert!(message.contains("none of its 1 pictures"), "{message}");
 }
 
 #[test]
 fn originals_are_safe() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     place.picture("in.png", 32, 32);
     place.picture("in/a.png", 32, 32);
     let before = std::fs::read(place.path("in.png")).unwrap();
     assert!(
         place
-            .fail("in.png ./in.png")
+            .fail("model.safetensors in.png ./in.png")
             .contains("replace the original")
     );
     for inside in ["in", "in/out", "in/new/deeper"] {
-        let message = place.fail(&format!("in {inside}"));
+        let message = place.fail(&format!("model.safetensors in {inside}"));
         assert!(message.contains("inside the input folder"), "{message}");
     }
-    assert!(place.fail("in in.png").contains("this is a file"));
-    let message = place.fail("in.png --raw model.safetensors");
+    assert!(
+        place
+            .fail("model.safetensors in in.png")
+            .contains("this is a file")
+    );
+    let message = place.fail("model.safetensors in.png --raw model.safetensors");
     assert!(
         message.contains("model.safetensors: this would replace"),
         "{message}"
     );
     // A result that cannot be written ends the run; it is not a picture to skip.
     std::fs::create_dir_all(place.path("out/a.png")).unwrap();
-    assert!(place.fail("in out").contains("out/a.png: cannot write"));
+    assert!(
+        place
+            .fail("model.safetensors in out")
+            .contains("out/a.png: cannot write")
+    );
     assert_eq!(std::fs::read(place.path("in.png")).unwrap(), before);
 }
 
 #[test]
 fn an_installed_model_is_found_by_its_name() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     place.picture("in.png", 32, 32);
     let installed = place.path("share/munitfilter/models/mine.safetensors");
     std::fs::create_dir_all(installed.parent().unwrap()).unwrap();
     std::fs::rename(place.path("model.safetensors"), &installed).unwrap();
     let run = |program: &str, arguments: &str, variable: &str| {
         Command::new(program)
-            .current_dir(place.0.path())
+            .current_dir(place.folder.path())
             .args(arguments.split_whitespace())
             .env("XDG_DATA_HOME", place.path("nowhere"))
             .env("XDG_DATA_DIRS", place.path("nowhere"))
@@ -474,7 +345,7 @@ fn an_installed_model_is_found_by_its_name() {
 
 #[test]
 fn the_programs_of_the_build_folder_find_the_shipped_models() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     let project = place.path("project");
     let build = project.join("target/release");
     std::fs::create_dir_all(&build).unwrap();
@@ -492,7 +363,7 @@ fn the_programs_of_the_build_folder_find_the_shipped_models() {
 
 #[test]
 fn every_mistake_gets_a_sentence_that_names_it() {
-    let place = Workplace::new(&Tiny::new(Family::Munit).model);
+    let place = workplace(&Tiny::new(Family::Munit).model);
     place.picture("in.png", 32, 32);
     place.picture("small.png", 20, 12);
     std::fs::write(place.path("broken.png"), b"\x89PNG\r\n\x1a\nand no more").unwrap();
@@ -548,12 +419,12 @@ fn every_mistake_gets_a_sentence_that_names_it() {
         ("float.safetensors out.png", "has 2 channels"),
         ("in.png in.png/out.png", "in.png"),
     ] {
-        let message = place.fail(arguments);
+        let message = place.fail(&format!("model.safetensors {arguments}"));
         assert!(message.contains(expected), "{arguments}: {message}");
         assert!(!message.contains("panicked"), "{arguments}: {message}");
     }
     std::fs::write(place.path("model.safetensors"), b"truncated").unwrap();
-    let message = place.fail("in.png out.png");
+    let message = place.fail("model.safetensors in.png out.png");
     assert!(
         message.starts_with("munit-translate: model.safetensors: "),
         "{message}"
@@ -591,7 +462,10 @@ fn imported_checkpoints_give_the_reference_outputs() {
             if !checkpoint.exists() {
                 continue;
             }
-            let place = Workplace(tempfile::tempdir().unwrap());
+            let place = Workplace {
+                folder: tempfile::tempdir().unwrap(),
+                program: TRANSLATE,
+            };
             let import = Command::new(env!("CARGO_BIN_EXE_munit-import"))
                 .arg(&checkpoint)
                 .arg(place.path("model.safetensors"))
@@ -616,7 +490,7 @@ fn imported_checkpoints_give_the_reference_outputs() {
                 let vectors = vectors.canonicalize().unwrap();
                 std::os::unix::fs::symlink(&vectors, place.path("in.safetensors")).ok();
                 place.succeed(&format!(
-                    "in.safetensors#{input} --{direction} {style} --raw raw.safetensors"
+                    "model.safetensors in.safetensors#{input} --{direction} {style} --raw raw.safetensors"
                 ));
                 // The style is that of the first sample.
                 let raw = place.output("raw.safetensors").narrow(0, 0, 1);

@@ -1,0 +1,5 @@
+//! The programs that use models, from outside: the real programs on models and pictures made here.
+
+mod style;
+mod tiny;
+mod translate;
