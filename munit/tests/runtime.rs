@@ -8,6 +8,7 @@ use common::{difference, exact, picture, random_model, small};
 use munit::config::{Activation, Padding};
 use munit::runtime::{
     DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision, TranslateOptions, Translator,
+    use_threads,
 };
 use munit::{Architecture, Direction, Error, Family, Model, StyleCode};
 use tch::Tensor;
@@ -120,6 +121,29 @@ fn bf16_is_close_to_fp32() {
         let psnr = 10.0 * (4.0 / error.double_value(&[])).log10();
         // Random weights amplify rounding more than trained ones, which are tested below.
         assert!(psnr > 35.0, "{psnr} dB");
+    }
+}
+
+#[test]
+fn threads_change_no_bit_of_a_picture() {
+    let architecture = small(Family::Munit);
+    let model = random_model(&architecture, 5);
+    let picture = picture(3, 108, 140);
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let mut translator = translator(&model, Direction::A2b, precision);
+        let style = StyleCode::sample(3, translator.style_dim());
+        let mut translated_on = |threads| {
+            use_threads(threads);
+            let translated = translator.translate_tensor(&picture, &style).unwrap();
+            Vec::<f32>::try_from(translated.flatten(0, -1)).unwrap()
+        };
+        let expected = translated_on(1);
+        for threads in [2, 3, 7] {
+            assert!(
+                translated_on(threads) == expected,
+                "{threads} threads, {precision}"
+            );
+        }
     }
 }
 

@@ -1,13 +1,12 @@
-//! A model on a device, with what the element needs to know of it.
+//! A model that is brought to its device, ready to translate.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use munit::model_file::ModelMetadata;
-use munit::runtime::{DeviceChoice, TranslateOptions, Translator};
+use munit::runtime::{DeviceChoice, Translator};
 use munit::{Direction, style_file};
 
-use super::governor::SizeLimits;
 use super::loaded_model::LoadedModel;
 use super::model_search::find_model;
 use super::problem::Problem;
@@ -35,41 +34,6 @@ impl Engine {
         })
     }
 
-    /// Sizes between which the network may run on frames of this size.
-    ///
-    /// It runs at the frame's own size at most, so that no value of a property can take all memory,
-    /// and at its own smallest size at least, so that every frame is translated.
-    pub fn size_limits(
-        &self,
-        (width, height): (usize, usize),
-        settings: &FrameSettings,
-    ) -> SizeLimits {
-        let least = self.model.metadata.architecture.smallest_side() as u32;
-        let own = u32::try_from(width.min(height)).unwrap_or(u32::MAX);
-        let wanted = match settings.inference_size {
-            0 => settings.max_inference_size,
-            size => size,
-        };
-        let largest = wanted.min(own).max(least);
-        SizeLimits {
-            smallest: settings.min_inference_size.clamp(least, largest),
-            largest,
-        }
-    }
-
-    /// What the translator has to know to run at `size` on frames of this size.
-    pub fn options(
-        (width, height): (usize, usize),
-        size: u32,
-        settings: &FrameSettings,
-    ) -> TranslateOptions {
-        let own = width.min(height);
-        TranslateOptions {
-            strength: settings.strength as f32,
-            inference_size: (size as usize != own).then_some(size),
-        }
-    }
-
     /// Translates a frame of this width and height, so that the first one is not late.
     pub fn warm_up(
         &mut self,
@@ -79,7 +43,7 @@ impl Engine {
     ) -> Result<(), Problem> {
         let (width, height) = frame;
         self.translator
-            .warm_up(width, height, &Self::options(frame, size, settings))
+            .warm_up(width, height, &settings.options(frame, size))
             .map_err(|error| Problem::with_model(&self.model.path, &error))
     }
 }

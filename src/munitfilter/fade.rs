@@ -1,17 +1,19 @@
 //! Cross-fades: a few frames are made twice, as before and as from now on, and mixed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gst_video::VideoFrameRef;
 use munit::StyleCode;
 
-use super::engine::Engine;
+use super::loaded_model::LoadedModel;
 use super::picture::for_each_row;
 
 /// What a fade leaves.
+#[derive(Clone)]
 pub(super) enum Before {
     /// Another model, in the style that it showed last.
-    Engine(Box<Engine>, StyleCode),
+    Model(Arc<LoadedModel>, StyleCode),
     /// Another inference size of the same model.
     Size(u32),
 }
@@ -38,9 +40,9 @@ const FRAMES: u32 = 4;
 
 impl Fade {
     /// From a model to another within `length` of stream time.
-    pub fn between_models(engine: Engine, style: StyleCode, length: Duration) -> Self {
+    pub fn between_models(before: Arc<LoadedModel>, style: StyleCode, length: Duration) -> Self {
         Self {
-            before: Before::Engine(Box::new(engine), style),
+            before: Before::Model(before, style),
             length: Length::StreamTime {
                 length,
                 begin: None,

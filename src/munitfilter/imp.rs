@@ -10,7 +10,8 @@ use gst::subclass::prelude::*;
 use munit::StyleCode;
 
 use super::engine::{Engine, metadata_with_own_styles};
-use super::live::{Exchange, LatencyEstimator, Worker};
+use super::live::{Exchange, LatencyEstimator, Planner};
+use super::loaded_model::LoadedModel;
 use super::model_search::model_folders;
 use super::pads::Stream;
 use super::preparer::{Preparer, PreparerThread, make_style};
@@ -23,7 +24,7 @@ use super::{CAT, picture, style_actions};
 
 /// The threads between READY→PAUSED and PAUSED→READY.
 struct Threads {
-    worker: JoinHandle<()>,
+    planner: JoinHandle<()>,
     preparer: Arc<Preparer>,
     preparer_thread: PreparerThread,
 }
@@ -52,7 +53,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl MunitFilter {
-    // For the worker and the preparer.
+    // For the planner, the workers and the preparer.
 
     /// What the networks and the style should be made from.
     pub(super) fn wanted(&self) -> (EngineSettings, StyleSettings) {
@@ -78,15 +79,15 @@ impl MunitFilter {
         lock(&self.stream).frame_interval()
     }
 
-    /// The model of an engine on the CPU, if the device was left to us and is another one.
-    pub(super) fn engine_on_cpu(&self, engine: &Engine) -> Option<Engine> {
+    /// A model brought to the CPU, if the device was left to us and is another one.
+    pub(super) fn engine_on_cpu(&self, model: &LoadedModel) -> Option<Engine> {
         let (settings, _) = self.wanted();
-        if settings.device != "auto" || engine.translator.device() == tch::Device::Cpu {
+        if settings.device != "auto" || model.is_on_cpu() {
             return None;
         }
         let settings = EngineSettings {
             device: "cpu".to_owned(),
-            model: Some(engine.model.path.to_string_lossy().into_owned()),
+            model: Some(model.path.to_string_lossy().into_owned()),
             ..settings
         };
         Engine::load(&settings, &[]).ok()
@@ -264,8 +265,8 @@ impl MunitFilter {
             imp = self,
             "{} on {:?} in {:?}",
             engine.model.path.display(),
-            engine.translator.device(),
-            engine.translator.precision()
+            engine.model.device,
+            engine.model.precision
         );
         *lock(&self.stream) = Stream::default();
         *lock(&self.latency) = LatencyEstimator::default();
@@ -273,10 +274,6 @@ impl MunitFilter {
         *lock(&self.shown_style) = None;
         self.style_input.set_main_ended(false);
 
-        let no_thread = |error: std::io::Error| Problem {
-            code: gst::ResourceError::Failed,
-            text: format!("cannot start a thread: {error}"),
-        };
         let element = self.obj().downgrade();
         let preparer = Arc::new(Preparer::new(
             engine_settings,
@@ -284,23 +281,25 @@ impl MunitFilter {
             engine.model.clone(),
             metadata,
         ));
-        let preparer_thread = preparer.spawn(element.clone()).map_err(no_thread)?;
+        let preparer_thread = preparer
+            .spawn(element.clone())
+            .map_err(|error| Problem::without_thread(&error))?;
         self.exchange.start();
-        let worker = Worker::new(
+        let planner = Planner::new(
             element,
             self.exchange.clone(),
             preparer.clone(),
             engine,
             style,
         );
-        let worker = std::thread::Builder::new()
-            .name("munitfilter".to_owned())
-            .spawn(move || worker.run())
-            .map_err(no_thread)?;
+        let planner = std::thread::Builder::new()
+            .name("munit-planner".to_owned())
+            .spawn(move || planner.run())
+            .map_err(|error| Problem::without_thread(&error))?;
         // Properties may have changed while the model was loading.
         preparer_thread.wake();
         *lock(&self.threads) = Some(Threads {
-            worker,
+            planner,
             preparer,
             preparer_thread,
         });
@@ -314,8 +313,8 @@ impl MunitFilter {
         let threads = lock(&self.threads).take();
         if let Some(threads) = threads {
             threads.preparer_thread.finish();
-            if threads.worker.join().is_err() {
-                gst::error!(CAT, imp = self, "the worker has panicked");
+            if threads.planner.join().is_err() {
+                gst::error!(CAT, imp = self, "the planner has panicked");
             }
         }
         *lock(&self.in_use) = None;

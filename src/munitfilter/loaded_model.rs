@@ -10,8 +10,11 @@ use munit::Direction;
 use munit::model_file::{Model, ModelMetadata};
 use munit::runtime::{DeviceChoice, Translator};
 use once_cell::sync::OnceCell;
+use tch::Device;
 
+use super::governor::SizeLimits;
 use super::problem::Problem;
+use super::settings::FrameSettings;
 
 /// What makes two loaded models the same: the file as it was then, and where and how it runs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +51,10 @@ pub(super) struct LoadedModel {
     pub path: PathBuf,
     pub metadata: ModelMetadata,
     pub direction: Direction,
+    /// Where it runs.
+    pub device: Device,
+    /// The number format that it computes in; never auto.
+    pub precision: munit::runtime::Precision,
     /// What others share their weights with; never translates itself.
     original: Mutex<Translator>,
     hash: OnceCell<String>,
@@ -86,6 +93,8 @@ impl LoadedModel {
             path: path.to_owned(),
             metadata,
             direction,
+            device: translator.device(),
+            precision: translator.precision(),
             original: Mutex::new(translator),
             hash: OnceCell::new(),
         });
@@ -101,6 +110,33 @@ impl LoadedModel {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .share()
+    }
+
+    /// Whether it runs on the CPU.
+    pub fn is_on_cpu(&self) -> bool {
+        self.device == Device::Cpu
+    }
+
+    /// Sizes between which the network may run on frames of this size.
+    ///
+    /// It runs at the frame's own size at most, so that no value of a property can take all memory,
+    /// and at its own smallest size at least, so that every frame is translated.
+    pub fn size_limits(
+        &self,
+        (width, height): (usize, usize),
+        settings: &FrameSettings,
+    ) -> SizeLimits {
+        let least = self.metadata.architecture.smallest_side() as u32;
+        let own = u32::try_from(width.min(height)).unwrap_or(u32::MAX);
+        let wanted = match settings.inference_size {
+            0 => settings.max_inference_size,
+            size => size,
+        };
+        let largest = wanted.min(own).max(least);
+        SizeLimits {
+            smallest: settings.min_inference_size.clamp(least, largest),
+            largest,
+        }
     }
 
     /// The model's name: that of its file without the extension.

@@ -176,7 +176,7 @@ impl MunitFilter {
 
     pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
-            return live::propose_allocation(allocation);
+            return live::propose_allocation(allocation, self.exchange.most_in_flight());
         }
         if query.is_serialized() {
             // Its place in line is after everything that came before it; once that has left,
@@ -317,7 +317,7 @@ impl MunitFilter {
             let own =
                 gst::ClockTime::try_from(self.reported_latency()).unwrap_or(gst::ClockTime::ZERO);
             let mut stream = lock(&self.stream);
-            // What can wait between the worker and the output task.
+            // What can wait between the workers and the output task.
             let backlog = stream.frame_interval().and_then(|interval| {
                 gst::ClockTime::try_from(interval * LARGEST_BACKLOG as u32).ok()
             });

@@ -16,7 +16,7 @@ use super::style_choice::{self, StyleSource};
 use super::style_path::StylePath;
 use super::{CAT, StyleMode, imp, log_libtorch_warnings};
 
-/// What the worker takes over before its next frame.
+/// What the planner takes over before its next frame.
 #[derive(Default)]
 pub(super) struct Mailbox {
     /// A new model on a device. Its style comes with it.
@@ -34,7 +34,7 @@ pub(super) struct StyleUpdate {
     pub other: StyleCode,
 }
 
-/// What the worker's engine and style were made from, and what waits for it.
+/// What the planner's engine and style were made from, and what waits for it.
 struct Desk {
     engine: EngineSettings,
     style: StyleSettings,
@@ -43,7 +43,7 @@ struct Desk {
     mailbox: Mailbox,
 }
 
-/// Brings the worker to the wanted settings, and the settings back to what is in use if that
+/// Brings the planner to the wanted settings, and the settings back to what is in use if that
 /// fails.
 pub(super) struct Preparer {
     desk: Mutex<Desk>,
@@ -56,7 +56,7 @@ pub(super) struct PreparerThread {
 }
 
 impl Preparer {
-    /// For a worker that starts with these settings.
+    /// For a planner that starts with these settings.
     pub fn new(
         engine: EngineSettings,
         style: StyleSettings,
@@ -161,7 +161,7 @@ impl Preparer {
         let loaded = Engine::load(&wanted, &filter.model_folders()).and_then(|mut engine| {
             if let Some(size) = filter.frame_size() {
                 let settings = filter.frame_settings();
-                let largest = engine.size_limits(size, &settings).largest;
+                let largest = engine.model.size_limits(size, &settings).largest;
                 engine.warm_up(size, filter.inference_size().min(largest), &settings)?;
             }
             Ok(engine)
@@ -175,7 +175,7 @@ impl Preparer {
         }
     }
 
-    /// Puts an engine and its style on the worker's desk, together.
+    /// Puts an engine and its style on the planner's desk, together.
     fn hand_over(&self, filter: &imp::MunitFilter, settings: EngineSettings, engine: Engine) {
         let (metadata, problem) = metadata_with_own_styles(&engine.model);
         if let Some(problem) = problem {

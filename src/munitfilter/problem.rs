@@ -44,6 +44,14 @@ impl Problem {
         }
     }
 
+    /// A thread that the system does not give.
+    pub fn without_thread(error: &std::io::Error) -> Self {
+        Self {
+            code: gst::ResourceError::Failed,
+            text: format!("cannot start a thread: {error}"),
+        }
+    }
+
     /// For an element error.
     pub fn to_error_message(&self) -> gst::ErrorMessage {
         gst::error_msg!(self.code, ("{}", self.text))

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use munit::StyleCode;
-use munit::runtime::Precision;
+use munit::runtime::DeviceChoice;
+use tch::Device;
 
 use super::loaded_model::LoadedModel;
 use super::stats::{Spread, Stage, Statistics};
@@ -21,9 +22,6 @@ pub const SIZE_MESSAGE_NAME: &str = "munitfilter-inference-size";
 #[derive(Clone)]
 pub(super) struct InUse {
     pub model: Arc<LoadedModel>,
-    /// `cpu` or `cuda:N`.
-    pub device: String,
-    pub precision: Precision,
     /// Shorter side at which the network runs; 0 before the first frame.
     pub inference_size: u32,
 }
@@ -51,14 +49,23 @@ pub(super) fn stats_structure(
     if let Some(in_use) = in_use {
         builder = builder
             .field("model", in_use.model.name())
-            .field("device", in_use.device.as_str())
-            .field("precision", in_use.precision.to_string())
+            .field("device", device_name(in_use.model.device))
+            .field("precision", in_use.model.precision.to_string())
             .field("inference-size", in_use.inference_size);
         if let Some(hash) = in_use.model.hash() {
             builder = builder.field("model-sha256", hash);
         }
     }
     builder.build()
+}
+
+/// `cpu` or `cuda:N`.
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(number) => DeviceChoice::Cuda(number),
+        _ => DeviceChoice::Cpu,
+    }
+    .to_string()
 }
 
 /// Times in microseconds.

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use gst::prelude::*;
+use munit::runtime::TranslateOptions;
 
 use super::{Direction, Precision, Quality, StyleMode};
 
@@ -46,6 +47,7 @@ pub(super) struct FrameSettings {
     pub split: bool,
     pub split_position: f64,
     pub threads: u32,
+    pub max_in_flight: u32,
     pub stats_interval: u32,
     pub debug_work: u32,
 }
@@ -59,6 +61,15 @@ impl FrameSettings {
     /// Time from one message of statistics to the next; `None` posts none.
     pub fn stats_interval(&self) -> Option<Duration> {
         (self.stats_interval > 0).then(|| Duration::from_millis(self.stats_interval.into()))
+    }
+
+    /// What the translator has to know to run at `size` on frames of this width and height.
+    pub fn options(&self, (width, height): (usize, usize), size: u32) -> TranslateOptions {
+        let own = width.min(height);
+        TranslateOptions {
+            strength: self.strength as f32,
+            inference_size: (size as usize != own).then_some(size),
+        }
     }
 
     /// Artificial work added to each frame.
@@ -99,6 +110,7 @@ impl Default for Settings {
                 split: false,
                 split_position: 0.5,
                 threads: 0,
+                max_in_flight: 0,
                 stats_interval: 0,
                 debug_work: 0,
             },
@@ -303,6 +315,18 @@ fn speed_properties(defaults: &FrameSettings) -> Vec<glib::ParamSpec> {
             .default_value(defaults.threads)
             .mutable_playing()
             .build(),
+        glib::ParamSpecUInt::builder("max-in-flight")
+            .nick("Frames in flight")
+            .blurb(
+                "Frames that are translated at the same time; on the CPU they share the threads. The \
+                 pictures are the same with any number. 0 (auto) takes two on a CUDA device; on the \
+                 CPU one in a live pipeline, and in others up to four as far as threads and memory \
+                 reach",
+            )
+            .maximum(16)
+            .default_value(defaults.max_in_flight)
+            .mutable_playing()
+            .build(),
     ]
 }
 
@@ -348,7 +372,7 @@ fn view_properties(defaults: &Settings) -> Vec<glib::ParamSpec> {
             .build(),
         glib::ParamSpecUInt::builder("debug-work")
             .nick("Debug work")
-            .blurb("For tests of live pipelines: milliseconds of artificial work per frame")
+            .blurb("Debugging: milliseconds of artificial work per frame")
             .maximum(1000)
             .default_value(defaults.frame.debug_work)
             .mutable_playing()
@@ -412,6 +436,7 @@ impl Settings {
             "max-inference-size" => self.frame.max_inference_size = value.get().expect(CHECKED),
             "skip-static" => self.frame.skip_static = value.get().expect(CHECKED),
             "threads" => self.frame.threads = value.get().expect(CHECKED),
+            "max-in-flight" => self.frame.max_in_flight = value.get().expect(CHECKED),
             "split" => self.frame.split = value.get().expect(CHECKED),
             "split-position" => self.frame.split_position = value.get().expect(CHECKED),
             "stats-interval" => self.frame.stats_interval = value.get().expect(CHECKED),
@@ -448,6 +473,7 @@ impl Settings {
             "max-inference-size" => self.frame.max_inference_size.to_value(),
             "skip-static" => self.frame.skip_static.to_value(),
             "threads" => self.frame.threads.to_value(),
+            "max-in-flight" => self.frame.max_in_flight.to_value(),
             "split" => self.frame.split.to_value(),
             "split-position" => self.frame.split_position.to_value(),
             "stats-interval" => self.frame.stats_interval.to_value(),

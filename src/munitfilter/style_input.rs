@@ -166,7 +166,7 @@ impl MunitFilter {
 
     pub(super) fn style_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         match query.view_mut() {
-            gst::QueryViewMut::Allocation(allocation) => live::propose_allocation(allocation),
+            gst::QueryViewMut::Allocation(allocation) => live::propose_allocation(allocation, 1),
             gst::QueryViewMut::Caps(_) | gst::QueryViewMut::AcceptCaps(_) => {
                 gst::Pad::query_default(pad, Some(&*self.obj()), query)
             }

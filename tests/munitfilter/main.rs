@@ -4,6 +4,7 @@ mod allocation;
 mod citizen;
 mod control;
 mod errors;
+mod in_flight;
 mod live;
 mod reports;
 mod styles;

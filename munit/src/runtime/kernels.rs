@@ -185,6 +185,10 @@ struct Moments {
 /// Pixels whose sums are gathered in single precision before they go into double.
 const SUM_LENGTH: usize = 64;
 
+/// Parts of a map whose sums are gathered beside each other. Not one for each thread: sums are rounded
+/// by where they end, and a picture is not to depend on the number of threads.
+const SUM_PARTS: usize = 64;
+
 fn moments<T: Element>(values: &[T], channels: usize) -> Vec<Moments> {
     let pixels = values.len() / channels;
     // Sums of differences from one pixel do not cancel when the mean is far from zero.
@@ -192,7 +196,7 @@ fn moments<T: Element>(values: &[T], channels: usize) -> Vec<Moments> {
         .iter()
         .map(|value| value.to_f32())
         .collect();
-    let parts = parallel::threads();
+    let parts = pixels.div_ceil(SUM_LENGTH).min(SUM_PARTS);
     let range = |part| pixels * part / parts..pixels * (part + 1) / parts;
     let mut sums: Vec<(Range<usize>, Vec<[f64; 2]>)> = (0..parts)
         .map(|part| (range(part), vec![[0.0; 2]; channels]))

@@ -4,11 +4,14 @@ use gst::prelude::*;
 
 /// Rows and planes that start at multiples of 64 bytes suit every vector unit.
 const ALIGNMENT_MASK: u32 = 63;
-/// Frames that the element itself may hold: in the slot, at the worker, in the queue.
-const HELD_FRAMES: u32 = 3;
+
+/// Frames that the element itself may hold: in the slot, in flight, in line to leave.
+fn held_frames(in_flight: usize) -> u32 {
+    2 + u32::try_from(in_flight).unwrap_or(1)
+}
 
 /// Answers upstream's ALLOCATION query: a pool of aligned frames, any stride.
-pub(crate) fn propose_allocation(query: &mut gst::query::Allocation) -> bool {
+pub(crate) fn propose_allocation(query: &mut gst::query::Allocation, in_flight: usize) -> bool {
     let (Some(caps), need_pool) = query.get_owned() else {
         return false;
     };
@@ -19,18 +22,19 @@ pub(crate) fn propose_allocation(query: &mut gst::query::Allocation) -> bool {
         return false;
     };
     let params = allocation_params();
+    let held = held_frames(in_flight);
     if need_pool {
         let pool = gst_video::VideoBufferPool::new();
         let mut config = pool.config();
-        config.set_params(Some(&caps), size, HELD_FRAMES, 0);
+        config.set_params(Some(&caps), size, held, 0);
         config.set_allocator(None::<&gst::Allocator>, Some(&params));
         config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META);
         if pool.set_config(config).is_err() {
             return false;
         }
-        query.add_allocation_pool(Some(&pool), size, HELD_FRAMES, 0);
+        query.add_allocation_pool(Some(&pool), size, held, 0);
     } else {
-        query.add_allocation_pool(None::<&gst::BufferPool>, size, HELD_FRAMES, 0);
+        query.add_allocation_pool(None::<&gst::BufferPool>, size, held, 0);
     }
     query.add_allocation_param(None::<&gst::Allocator>, params);
     query.add_allocation_meta::<gst_video::VideoMeta>(None);
@@ -42,6 +46,7 @@ pub(crate) fn propose_allocation(query: &mut gst::query::Allocation) -> bool {
 pub(super) fn decide_allocation(
     src_pad: &gst::Pad,
     caps: &gst::Caps,
+    in_flight: usize,
 ) -> Result<gst::BufferPool, glib::BoolError> {
     let info = gst_video::VideoInfo::from_caps(caps)?;
     let own_size =
@@ -67,9 +72,10 @@ pub(super) fn decide_allocation(
             (pool, size.max(own_size), min, max)
         });
     // Downstream counted its own frames; ours come on top where the pool may grow.
+    let held = held_frames(in_flight);
     let least = match max {
-        0 => min + HELD_FRAMES,
-        max => (min + HELD_FRAMES).min(max),
+        0 => min + held,
+        max => (min + held).min(max),
     };
 
     let configure = |pool: &gst::BufferPool| -> Result<(), glib::BoolError> {
@@ -101,7 +107,7 @@ pub(super) fn decide_allocation(
     }
     let pool = gst_video::VideoBufferPool::new().upcast::<gst::BufferPool>();
     let mut config = pool.config();
-    config.set_params(Some(caps), own_size, HELD_FRAMES, 0);
+    config.set_params(Some(caps), own_size, held, 0);
     config.set_allocator(allocator.as_ref(), Some(&params));
     if has_video_meta {
         config.add_option(gst_video::BUFFER_POOL_OPTION_VIDEO_META);

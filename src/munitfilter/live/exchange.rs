@@ -1,10 +1,12 @@
-//! The two hand-overs between the element's three threads.
+//! The hand-overs between the element's threads.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+
+use super::departures::{Departures, Output, Place};
 
 /// Finished frames that may wait for the output task if the pipeline's latency asks for it.
 /// Beyond this many a queue after the element is the better place.
@@ -28,7 +30,7 @@ enum Input {
     Event(gst::Event),
 }
 
-/// What the worker has to do next.
+/// What the planner has to do next.
 #[derive(Debug)]
 pub(super) struct Job {
     pub work: Work,
@@ -38,16 +40,9 @@ pub(super) struct Job {
 
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Translate it. The delay that the element causes counts from `since`.
+    /// Have it translated. The delay that the element causes counts from `since`.
     Frame { frame: Box<Frame>, since: Instant },
     /// Pass it on.
-    Event(gst::Event),
-}
-
-/// What the output task has to push next.
-#[derive(Debug)]
-pub(crate) enum Output {
-    Frame(gst::Buffer),
     Event(gst::Event),
 }
 
@@ -59,7 +54,7 @@ pub(crate) struct FrameCounts {
 }
 
 #[derive(Debug)]
-struct State {
+struct State<P> {
     /// The pads are active and not flushing.
     active: bool,
     /// Whether data may flow; an error says why not.
@@ -68,24 +63,30 @@ struct State {
     eos: bool,
     /// A newer frame replaces a waiting one.
     live: bool,
-    /// No worker, or one that is to leave.
+    /// No planner and no workers, or they are to leave.
     stopped: bool,
     epoch: u64,
     /// Holds one frame at most; its place among the events is kept.
     input: VecDeque<Input>,
-    /// The worker has taken something and not asked for more.
-    working: bool,
-    output: VecDeque<Output>,
+    /// The planner has taken something and not asked for more.
+    planning: bool,
+    /// Frames for the workers.
+    plans: VecDeque<(Place, P)>,
+    /// Frames that were planned and are not finished.
+    in_flight: usize,
+    /// How many these may be.
+    most_in_flight: usize,
+    departures: Departures,
     /// The output task has taken something and not asked for more.
     pushing: bool,
-    /// Frames that `output` may hold.
+    /// Finished frames that may wait.
     backlog: usize,
     /// Where output frames come from; none until negotiated for the caps in use.
     pool: Option<gst::BufferPool>,
     counts: FrameCounts,
 }
 
-impl State {
+impl<P> State<P> {
     fn frame_waits(&self) -> bool {
         self.input
             .iter()
@@ -103,28 +104,35 @@ impl State {
         }
     }
 
+    /// Whether another frame may wait for the sink. Those in flight will wait there, too.
     fn has_room_for_output(&self) -> bool {
-        let waiting = self
-            .output
-            .iter()
-            .filter(|item| matches!(item, Output::Frame(_)));
-        waiting.count() < self.backlog
+        self.departures.frames() < self.backlog + self.most_in_flight - 1
     }
 
     fn is_empty(&self) -> bool {
-        self.input.is_empty() && !self.working && self.output.is_empty() && !self.pushing
+        self.input.is_empty()
+            && !self.planning
+            && self.in_flight == 0
+            && self.departures.is_empty()
+            && !self.pushing
+    }
+
+    /// Throws away what has been planned and not begun.
+    fn forget_plans(&mut self) {
+        self.in_flight -= self.plans.len();
+        self.plans.clear();
     }
 }
 
-/// The slot before the worker and the queue behind it, with what must happen to both at once:
-/// flushes, errors, starting and stopping.
+/// The slot before the planner, its plans `P` for the workers and the line behind these, with what
+/// must happen to all at once: flushes, errors, starting and stopping.
 #[derive(Debug)]
-pub(crate) struct Exchange {
-    state: Mutex<State>,
+pub(crate) struct Exchange<P> {
+    state: Mutex<State<P>>,
     changed: Condvar,
 }
 
-impl Default for Exchange {
+impl<P> Default for Exchange<P> {
     fn default() -> Self {
         Self {
             state: Mutex::new(State {
@@ -135,8 +143,11 @@ impl Default for Exchange {
                 stopped: true,
                 epoch: 0,
                 input: VecDeque::new(),
-                working: false,
-                output: VecDeque::new(),
+                planning: false,
+                plans: VecDeque::new(),
+                in_flight: 0,
+                most_in_flight: 1,
+                departures: Departures::default(),
                 pushing: false,
                 backlog: 1,
                 pool: None,
@@ -152,12 +163,12 @@ fn survives_flush(event: &gst::Event) -> bool {
     event.is_sticky() && !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos)
 }
 
-impl Exchange {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl<P> Exchange<P> {
+    fn state(&self) -> MutexGuard<'_, State<P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State<P>>) -> MutexGuard<'a, State<P>> {
         self.changed
             .wait(state)
             .unwrap_or_else(PoisonError::into_inner)
@@ -229,15 +240,15 @@ impl Exchange {
         }
     }
 
-    // The worker's side.
+    // The planner's side.
 
-    /// Waits for the next thing to do; none when the worker is to leave.
+    /// Waits for the next thing to do; none when the planner is to leave.
     ///
-    /// A frame stays in the slot, where a newer one can replace it, until there is room for its
-    /// translation.
+    /// A frame stays in the slot, where a newer one can replace it, until a worker is free and there
+    /// is room for its translation.
     pub(super) fn take(&self) -> Option<Job> {
         let mut state = self.state();
-        state.working = false;
+        state.planning = false;
         self.changed.notify_all();
         let mut blocked = false;
         loop {
@@ -247,6 +258,7 @@ impl Exchange {
             let ready = match state.input.front() {
                 None => false,
                 Some(Input::Event(_)) => true,
+                Some(Input::Frame(_)) if state.in_flight >= state.most_in_flight => false,
                 Some(Input::Frame(_)) => {
                     let room = state.has_room_for_output();
                     blocked |= !room;
@@ -254,7 +266,7 @@ impl Exchange {
                 }
             };
             if ready && let Some(item) = state.input.pop_front() {
-                state.working = true;
+                state.planning = true;
                 self.changed.notify_all();
                 let work = match item {
                     Input::Event(event) => Work::Event(event),
@@ -287,13 +299,13 @@ impl Exchange {
         if event.type_() == gst::EventType::Caps {
             // Frames of the new caps wait until the output task has negotiated their pool.
             let pool = state.pool.take();
-            state.output.push_back(Output::Event(event));
+            state.departures.push_event(event);
             self.changed.notify_all();
             drop(state);
             deactivate(pool);
             return;
         }
-        state.output.push_back(Output::Event(event));
+        state.departures.push_event(event);
         self.changed.notify_all();
     }
 
@@ -322,14 +334,63 @@ impl Exchange {
         }
     }
 
-    /// Hands a translated frame to the output task; drops it if a flush came in between.
-    pub(super) fn deliver(&self, buffer: gst::Buffer, epoch: u64) {
+    /// Gives a frame to the workers and keeps its place in line; its delay counts from `since`. False
+    /// if a flush or an error came in between.
+    pub(super) fn submit(&self, plan: P, since: Instant, epoch: u64) -> bool {
         let mut state = self.state();
-        if epoch == state.epoch && state.flow.is_ok() {
-            state.counts.processed += 1;
-            state.output.push_back(Output::Frame(buffer));
+        if epoch != state.epoch || state.flow.is_err() {
+            return false;
+        }
+        let place = state.departures.reserve(since);
+        state.plans.push_back((place, plan));
+        state.in_flight += 1;
+        self.changed.notify_all();
+        true
+    }
+
+    /// Takes the number of frames that may be translated at once, at least one.
+    pub(super) fn set_most_in_flight(&self, frames: usize) {
+        let mut state = self.state();
+        if state.most_in_flight != frames.max(1) {
+            state.most_in_flight = frames.max(1);
             self.changed.notify_all();
         }
+    }
+
+    // The workers' side.
+
+    /// Waits for a frame to translate; none when the workers are to leave. Only as many workers get
+    /// one as frames may be translated at once: those of the lowest numbers.
+    pub(super) fn begin(&self, worker: usize) -> Option<(Place, P)> {
+        let mut state = self.state();
+        loop {
+            if state.stopped {
+                return None;
+            }
+            if worker < state.most_in_flight
+                && let Some(plan) = state.plans.pop_front()
+            {
+                return Some(plan);
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Puts a translated frame in its place in line, or (`None`) gives the place up; after a flush it
+    /// is dropped. Returns since when the longest delayed of the frames that can leave now is so.
+    pub(super) fn finish(&self, place: Place, translated: Option<gst::Buffer>) -> Option<Instant> {
+        let mut state = self.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        match translated {
+            Some(buffer) if state.flow.is_ok() => {
+                if state.departures.fill(place, buffer) {
+                    state.counts.processed += 1;
+                }
+            }
+            _ => state.departures.give_up(place),
+        }
+        self.changed.notify_all();
+        state.departures.release()
     }
 
     // The output task's side.
@@ -347,7 +408,7 @@ impl Exchange {
                 return None;
             }
             if state.flow.is_ok()
-                && let Some(output) = state.output.pop_front()
+                && let Some(output) = state.departures.pop()
             {
                 state.pushing = true;
                 self.changed.notify_all();
@@ -397,10 +458,12 @@ impl Exchange {
         state.eos = false;
         state.live = false;
         state.backlog = 1;
+        state.in_flight = 0;
+        state.most_in_flight = 1;
         state.counts = FrameCounts::default();
     }
 
-    /// Sends the worker away and forgets the stream.
+    /// Sends the planner and the workers away and forgets the stream.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
@@ -408,8 +471,9 @@ impl Exchange {
         state.flow = Err(gst::FlowError::Flushing);
         state.epoch += 1;
         state.input.clear();
-        state.output.clear();
-        state.working = false;
+        state.forget_plans();
+        state.departures.flush(|_| false);
+        state.planning = false;
         state.pushing = false;
         let pool = state.pool.take();
         self.changed.notify_all();
@@ -426,9 +490,8 @@ impl Exchange {
         state
             .input
             .retain(|item| matches!(item, Input::Event(event) if survives_flush(event)));
-        state
-            .output
-            .retain(|item| matches!(item, Output::Event(event) if survives_flush(event)));
+        state.forget_plans();
+        state.departures.flush(survives_flush);
         let pool = state.pool.clone();
         self.changed.notify_all();
         drop(state);
@@ -463,7 +526,7 @@ impl Exchange {
     }
 
     /// Takes the time from a frame's coming until the sink shows it. While it waits there for its
-    /// time, those that come after it wait here: so many may be finished before the worker pauses.
+    /// time, those that come after it wait here: so many may be finished before the workers pause.
     pub fn set_stay(&self, stay: Duration, frame_interval: Option<Duration>) {
         let frames = match frame_interval {
             Some(interval) if !interval.is_zero() => {
@@ -473,6 +536,11 @@ impl Exchange {
         };
         self.state().backlog = (1 + frames).min(LARGEST_BACKLOG);
         self.changed.notify_all();
+    }
+
+    /// How many frames may be translated at once.
+    pub fn most_in_flight(&self) -> usize {
+        self.state().most_in_flight
     }
 
     /// Frames translated and dropped since the stream started.
@@ -497,6 +565,9 @@ fn deactivate(pool: Option<gst::BufferPool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Plans are the frames themselves here.
+    type Exchange = super::Exchange<Box<Frame>>;
 
     fn started(live: bool) -> Exchange {
         gst::init().unwrap();
@@ -533,6 +604,27 @@ mod tests {
                 epoch,
             } => (frame, epoch),
             Job { work, .. } => panic!("{work:?}"),
+        }
+    }
+
+    /// Has a frame planned, which is not begun then.
+    fn plan(exchange: &Exchange) -> bool {
+        let (frame, epoch) = taken_frame(exchange);
+        exchange.submit(frame, Instant::now(), epoch)
+    }
+
+    /// Has a frame planned and translated by the worker 0.
+    fn translate(exchange: &Exchange) {
+        assert!(plan(exchange));
+        let (place, frame) = exchange.begin(0).unwrap();
+        exchange.finish(place, Some(frame.buffer));
+    }
+
+    /// The offset of the frame that is pushed next.
+    fn pushed(exchange: &Exchange) -> u64 {
+        match exchange.next_output() {
+            Some(Output::Frame(buffer)) => buffer.offset(),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -599,19 +691,24 @@ mod tests {
     #[test]
     fn what_was_begun_before_a_flush_does_not_leave_after_it() {
         let exchange = started(false);
-        exchange.offer_frame(frame(1)).unwrap();
-        let (before, epoch) = taken_frame(&exchange);
+        exchange.set_most_in_flight(3);
+        let offered = |offset| exchange.offer_frame(frame(offset)).unwrap();
+        // One is being translated, one is to be, one has not come so far.
+        offered(1);
+        assert!(plan(&exchange));
+        let (place, begun) = exchange.begin(0).unwrap();
+        offered(2);
+        assert!(plan(&exchange));
+        offered(3);
+        let (taken, epoch) = taken_frame(&exchange);
         exchange.start_flush();
         exchange.stop_flush();
-        exchange.deliver(before.buffer, epoch);
+        assert!(!exchange.submit(taken, Instant::now(), epoch));
+        exchange.finish(place, Some(begun.buffer));
         exchange.forward_event(segment_event(), epoch);
-        exchange.offer_frame(frame(2)).unwrap();
-        let (after, epoch) = taken_frame(&exchange);
-        exchange.deliver(after.buffer, epoch);
-        match exchange.next_output() {
-            Some(Output::Frame(buffer)) => assert_eq!(buffer.offset(), 2),
-            other => panic!("{other:?}"),
-        }
+        offered(4);
+        translate(&exchange);
+        assert_eq!(pushed(&exchange), 4);
         assert_eq!(exchange.counts().processed, 1);
     }
 
@@ -625,9 +722,8 @@ mod tests {
         exchange.start();
         exchange.stop_flush();
         exchange.offer_frame(frame(1)).unwrap();
-        let (next, epoch) = taken_frame(&exchange);
-        exchange.deliver(next.buffer, epoch);
-        assert!(matches!(exchange.next_output(), Some(Output::Frame(_))));
+        translate(&exchange);
+        assert_eq!(pushed(&exchange), 1);
     }
 
     #[test]

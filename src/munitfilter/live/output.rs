@@ -3,7 +3,7 @@
 use gst::prelude::*;
 
 use super::allocation::decide_allocation;
-use super::exchange::{Exchange, Output};
+use super::{Exchange, Output};
 
 /// Pushes one frame or event. The error says why nothing more can be pushed.
 pub(crate) fn push(
@@ -48,7 +48,7 @@ fn negotiate_pool(
     src_pad: &gst::Pad,
     caps: &gst::Caps,
 ) -> Result<(), gst::FlowError> {
-    match decide_allocation(src_pad, caps) {
+    match decide_allocation(src_pad, caps, exchange.most_in_flight()) {
         Ok(pool) => {
             exchange.set_pool(pool);
             Ok(())

@@ -1,0 +1,236 @@
+//! How many frames are translated at the same time, and how these share the threads.
+
+use munit::config::Architecture;
+
+/// So many that decoding, copying and encoding overlap; more would only take memory.
+const ON_CUDA: usize = 2;
+/// Beyond this many the pipeline around the element is the limit.
+const MOST_ON_CPU: usize = 4;
+/// Share of the free memory that frames in flight may take.
+const SHARE_OF_MEMORY: u64 = 2;
+
+/// What decides how many frames may be translated at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation {
+    pub on_cpu: bool,
+    pub live: bool,
+    /// Threads for all frames together.
+    pub threads: usize,
+    /// Bytes that one frame takes; see [`working_memory`].
+    pub frame_memory: u64,
+    /// Bytes that are free.
+    pub free_memory: u64,
+}
+
+impl Situation {
+    /// The number for the value 0 of `max-in-flight`.
+    ///
+    /// One frame on n threads takes longer than the nth part of what it takes on one thread, because
+    /// threads wait for each other at the end of every layer; frames beside each other do not. So
+    /// where only throughput counts there is one for each thread. A live stream wants each frame soon.
+    pub fn most_in_flight(&self) -> usize {
+        if !self.on_cpu {
+            return ON_CUDA;
+        }
+        if self.live {
+            return 1;
+        }
+        let held = self.free_memory / SHARE_OF_MEMORY / self.frame_memory.max(1);
+        let held = usize::try_from(held).unwrap_or(usize::MAX);
+        MOST_ON_CPU.min(self.threads).min(held).max(1)
+    }
+}
+
+/// Threads for the frames of a worker, if `workers` share `threads`.
+pub(super) fn share_of_threads(threads: usize, workers: usize, worker: usize) -> usize {
+    let workers = workers.max(1);
+    let rest = usize::from(worker < threads % workers);
+    (threads / workers + rest).max(1)
+}
+
+/// Bytes of feature maps that one frame takes at most, about, if the network runs at this height and
+/// width with numbers of `number_size` bytes.
+///
+/// At the full size and after each downsampling there are four maps at a time: the input and the
+/// output of a layer, what is added to it, and room to work in. From one size to the next the channels
+/// double and the pixels become a quarter.
+pub(super) fn working_memory(
+    architecture: &Architecture,
+    (height, width): (usize, usize),
+    number_size: u64,
+) -> u64 {
+    const MAPS: u64 = 4;
+    const LEAST_CHANNELS: u64 = 16;
+
+    let generator = &architecture.generator;
+    let channels = u64::try_from(generator.dim)
+        .unwrap_or(0)
+        .max(LEAST_CHANNELS);
+    let pixels = (height as u64).saturating_mul(width as u64);
+    let largest = MAPS
+        .saturating_mul(channels)
+        .saturating_mul(pixels)
+        .saturating_mul(number_size);
+    let levels = u32::try_from(generator.n_downsample).unwrap_or(0);
+    (0..=levels.min(63)).fold(0, |sum: u64, level| sum.saturating_add(largest >> level))
+}
+
+/// Bytes of memory that this process can still take without pushing out another; 0 where the system
+/// does not say.
+pub(super) fn free_memory() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = available_in(&read("/proc/meminfo")).unwrap_or(0);
+    let group = left_in_group(
+        &read("/sys/fs/cgroup/memory.max"),
+        &read("/sys/fs/cgroup/memory.current"),
+    );
+    group.map_or(machine, |group| group.min(machine))
+}
+
+/// The bytes that Linux's `/proc/meminfo` says are available.
+fn available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// The bytes that the control group of a container has left; `None` without a limit.
+fn left_in_group(most: &str, current: &str) -> Option<u64> {
+    let most: u64 = most.trim().parse().ok()?;
+    let current: u64 = current.trim().parse().ok()?;
+    Some(most.saturating_sub(current))
+}
+
+#[cfg(test)]
+mod tests {
+    use munit::config::{Family, GeneratorConfig};
+
+    use super::*;
+
+    const FILES_ON_EIGHT_THREADS: Situation = Situation {
+        on_cpu: true,
+        live: false,
+        threads: 8,
+        frame_memory: 1 << 30,
+        free_memory: 64 << 30,
+    };
+
+    #[test]
+    fn frames_beside_each_other_where_only_throughput_counts() {
+        let files = FILES_ON_EIGHT_THREADS;
+        assert_eq!(files.most_in_flight(), 4);
+        for (change, expected) in [
+            (
+                Situation {
+                    threads: 3,
+                    ..files
+                },
+                3,
+            ),
+            (
+                Situation {
+                    threads: 1,
+                    ..files
+                },
+                1,
+            ),
+            (
+                Situation {
+                    live: true,
+                    ..files
+                },
+                1,
+            ),
+            (
+                Situation {
+                    on_cpu: false,
+                    ..files
+                },
+                2,
+            ),
+            (
+                Situation {
+                    on_cpu: false,
+                    live: true,
+                    ..files
+                },
+                2,
+            ),
+            // Half of what is free, and never none.
+            (
+                Situation {
+                    free_memory: 5 << 30,
+                    ..files
+                },
+                2,
+            ),
+            (
+                Situation {
+                    free_memory: 1 << 20,
+                    ..files
+                },
+                1,
+            ),
+            (
+                Situation {
+                    free_memory: 0,
+                    ..files
+                },
+                1,
+            ),
+        ] {
+            assert_eq!(change.most_in_flight(), expected, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn all_threads_are_shared_out() {
+        for (threads, workers) in [(8, 4), (7, 4), (3, 2), (1, 1), (16, 3)] {
+            let shares: Vec<usize> = (0..workers)
+                .map(|worker| share_of_threads(threads, workers, worker))
+                .collect();
+            assert_eq!(shares.iter().sum::<usize>(), threads, "{shares:?}");
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
+        }
+        // More frames than threads.
+        assert_eq!(share_of_threads(2, 5, 4), 1);
+        assert_eq!(share_of_threads(2, 0, 0), 2);
+    }
+
+    #[test]
+    fn memory_grows_with_the_picture_and_the_network() {
+        let architecture = |dim| Architecture {
+            family: Family::Munit,
+            input_dim_a: 3,
+            input_dim_b: 3,
+            generator: GeneratorConfig {
+                dim,
+                ..GeneratorConfig::default()
+            },
+        };
+        let small = working_memory(&architecture(64), (256, 256), 4);
+        // Seven maps of 64 channels.
+        assert_eq!(small, 7 * 64 * 256 * 256 * 4);
+        assert_eq!(working_memory(&architecture(64), (512, 256), 4), 2 * small);
+        assert_eq!(working_memory(&architecture(32), (256, 256), 4), small / 2);
+        assert_eq!(working_memory(&architecture(64), (256, 256), 2), small / 2);
+        assert_eq!(
+            working_memory(&architecture(i64::MAX), (8192, 8192), 4),
+            u64::MAX
+        );
+    }
+
+    #[test]
+    fn free_memory_is_that_of_the_machine_or_of_its_container() {
+        assert!(free_memory() > 1 << 20);
+        let meminfo = "MemTotal:       24000000 kB\nMemAvailable:   12000000 kB\n";
+        assert_eq!(available_in(meminfo), Some(12_000_000 << 10));
+        assert_eq!(available_in("MemTotal: 24000000 kB\n"), None);
+        assert_eq!(left_in_group("2000\n", "500\n"), Some(1500));
+        assert_eq!(left_in_group("2000\n", "2500\n"), Some(0));
+        assert_eq!(left_in_group("max\n", "500\n"), None);
+        assert_eq!(left_in_group("", ""), None);
+    }
+}
