@@ -14,8 +14,8 @@ use tch::{Kind, Tensor};
 use super::element::{elements, elements_mut};
 use super::memory::Pool;
 use super::parallel;
-use super::products::{Arithmetic, LANES, Packed, Rows};
-use super::vector::Vectors;
+use super::products::{Arithmetic, Packed, Rows};
+use super::vector::{Vector, Vectors};
 use crate::Result;
 
 /// A convolution of maps of `T`. A clone has the same weights in the same memory.
@@ -40,19 +40,29 @@ impl<T: Vectors> Direct<T> {
         bias: Option<&Tensor>,
         stride: usize,
     ) -> Result<Option<Self>> {
+        match Arithmetic::of(T::KIND) {
+            Some(arithmetic) => Ok(Some(Self::with(arithmetic, weight, bias, stride)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// With an arithmetic for `T` that the processor has.
+    fn with(
+        arithmetic: Arithmetic,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        stride: usize,
+    ) -> Result<Self> {
         let (outputs, inputs, kernel_height, kernel_width) = weight.size4()?;
         let [outputs, inputs, kernel_height, kernel_width] =
             [outputs, inputs, kernel_height, kernel_width].map(|length| length as usize);
-        let Some(arithmetic) = Arithmetic::of(T::KIND) else {
-            return Ok(None);
-        };
         let values = weight
             .f_to_kind(Kind::Float)?
             .f_permute([2, 3, 1, 0])?
             .f_reshape([-1])?;
         let values = Vec::<f32>::try_from(values)?;
         let shape = [kernel_height, kernel_width * inputs, outputs];
-        Ok(Some(Self {
+        Ok(Self {
             weights: Packed::new(arithmetic, &values, shape),
             bias: Arc::new(match bias {
                 Some(bias) => Vec::try_from(bias)?,
@@ -64,7 +74,7 @@ impl<T: Vectors> Direct<T> {
             kernel_width,
             stride,
             maps: PhantomData,
-        }))
+        })
     }
 
     /// `padded`: a channels-last map `[1, I, H, W]`, its border included; the result is
@@ -80,9 +90,13 @@ impl<T: Vectors> Direct<T> {
         parallel::for_each_band(rows, width * self.outputs, &|first, band| {
             let height = band.len() / (width * self.outputs);
             SCRATCH.with_borrow_mut(|scratch| {
-                // SAFETY: `new` has found the arithmetic, and with it AVX-512.
+                let (map, lines) = ((values, wide), first..first + height);
+                // SAFETY: the processor has the arithmetic, and with it these registers.
                 unsafe {
-                    self.compute((values, wide), first..first + height, width, band, scratch);
+                    match self.weights.arithmetic() {
+                        Arithmetic::Avx2 => self.compute_avx2(map, lines, width, band, scratch),
+                        _ => self.compute_avx512(map, lines, width, band, scratch),
+                    }
                 }
             });
         });
@@ -90,9 +104,39 @@ impl<T: Vectors> Direct<T> {
     }
 
     /// # Safety
-    /// The processor has the arithmetic.
+    /// The processor has the arithmetic, AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn compute_avx2(
+        &self,
+        map: (&[T], usize),
+        lines: Range<usize>,
+        width: usize,
+        band: &mut [T],
+        scratch: &mut Scratch,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.compute::<__m256>(map, lines, width, band, scratch) }
+    }
+
+    /// # Safety
+    /// The processor has the arithmetic and AVX-512.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn compute(
+    unsafe fn compute_avx512(
+        &self,
+        map: (&[T], usize),
+        lines: Range<usize>,
+        width: usize,
+        band: &mut [T],
+        scratch: &mut Scratch,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.compute::<__m512>(map, lines, width, band, scratch) }
+    }
+
+    /// # Safety
+    /// The processor has the arithmetic and `V`.
+    #[inline(always)]
+    unsafe fn compute<V: Vector>(
         &self,
         (values, wide): (&[T], usize),
         lines: Range<usize>,
@@ -151,7 +195,7 @@ impl<T: Vectors> Direct<T> {
                         let matrices = (0, self.kernel_height);
                         self.weights
                             .multiply(panel, matrices, rows, group, products);
-                        self.store(&scratch.products, channels.clone(), result);
+                        self.store::<V>(&scratch.products, channels.clone(), result);
                     }
                 }
             }
@@ -161,23 +205,23 @@ impl<T: Vectors> Direct<T> {
     /// Adds the bias and writes one panel's channels of neighbouring pixels.
     ///
     /// # Safety
-    /// The processor has AVX-512.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn store(&self, products: &[f32], channels: Range<usize>, result: &mut [T]) {
+    /// The processor has `V`.
+    #[inline(always)]
+    unsafe fn store<V: Vector>(&self, products: &[f32], channels: Range<usize>, result: &mut [T]) {
         let bias = &self.bias[channels.clone()];
         let pixels = result.chunks_exact_mut(self.outputs);
         for (products, pixel) in products.chunks_exact(self.weights.columns()).zip(pixels) {
             let pixel = &mut pixel[channels.clone()];
-            let mut vectors = pixel.chunks_exact_mut(LANES);
+            let mut vectors = pixel.chunks_exact_mut(V::LANES);
             let mut column = 0;
             for target in &mut vectors {
-                // SAFETY: all three have `LANES` numbers here.
+                // SAFETY: all three have so many numbers here.
                 unsafe {
-                    let product = _mm512_loadu_ps(products[column..].as_ptr());
-                    let bias = _mm512_loadu_ps(bias[column..].as_ptr());
-                    T::store(target.as_mut_ptr(), _mm512_add_ps(product, bias));
+                    let product = V::load(products[column..].as_ptr());
+                    let bias = V::load(bias[column..].as_ptr());
+                    T::store(target.as_mut_ptr(), product.add(bias));
                 }
-                column += LANES;
+                column += V::LANES;
             }
             for target in vectors.into_remainder() {
                 *target = T::from_f32(products[column] + bias[column]);
@@ -209,7 +253,12 @@ mod tests {
 
     /// Largest difference from libtorch's convolution of the same rounded numbers, beside their
     /// deviation.
-    fn error<T: Vectors>(shape: [i64; 4], [height, width]: [i64; 2], stride: i64) -> Option<f64> {
+    fn error<T: Vectors>(
+        arithmetic: Arithmetic,
+        shape: [i64; 4],
+        [height, width]: [i64; 2],
+        stride: i64,
+    ) -> f64 {
         let options = (Kind::Float, Device::Cpu);
         let [outputs, inputs, tall, wide] = shape;
         let round = |tensor: Tensor| tensor.to_kind(T::KIND);
@@ -224,7 +273,7 @@ mod tests {
         ));
         let weight = round(Tensor::randn(shape, options)).to_kind(Kind::Float);
         let bias = Tensor::randn([outputs], options);
-        let direct = Direct::<T>::new(&weight, Some(&bias), stride as usize).unwrap()?;
+        let direct = Direct::<T>::with(arithmetic, &weight, Some(&bias), stride as usize).unwrap();
         let computed = direct
             .forward(&as_channels_last(&map).unwrap(), &Pool::default())
             .unwrap();
@@ -232,25 +281,29 @@ mod tests {
         let expected = double(&map).conv2d(&double(&weight), Some(double(&bias)), stride, 0, 1, 1);
         assert_eq!(computed.size(), expected.size());
         let difference = (double(&computed) - &expected).abs().max();
-        Some(difference.double_value(&[]) / expected.std(true).double_value(&[]))
+        difference.double_value(&[]) / expected.std(true).double_value(&[])
     }
 
     #[test]
     fn it_is_the_convolution() {
-        for (shape, size, stride) in [
-            ([64, 3, 7, 7], [9, 31], 1),
-            ([16, 1, 7, 7], [3, 5], 1),
-            ([32, 16, 4, 4], [8, 13], 2),
-            ([128, 64, 4, 4], [5, 40], 2),
-            ([12, 64, 8, 8], [4, 11], 2),
-            ([20, 5, 3, 2], [1, 1], 3),
-        ] {
-            if let Some(error) = error::<f32>(shape, size, stride) {
-                assert!(error < 1e-5, "{shape:?}: {error}");
+        for arithmetic in Arithmetic::ALL {
+            if !arithmetic.is_there() {
+                continue;
             }
-            // The result is rounded to eight bits.
-            if let Some(error) = error::<bf16>(shape, size, stride) {
-                assert!(error < 0.02, "{shape:?}: {error}");
+            for (shape, size, stride) in [
+                ([64, 3, 7, 7], [9, 31], 1),
+                ([16, 1, 7, 7], [3, 5], 1),
+                ([32, 16, 4, 4], [8, 13], 2),
+                ([128, 64, 4, 4], [5, 40], 2),
+                ([12, 64, 8, 8], [4, 11], 2),
+                ([20, 5, 3, 2], [1, 1], 3),
+            ] {
+                // The result of bf16 is rounded to eight bits.
+                let (error, allowed) = match arithmetic.kind() {
+                    Kind::Float => (error::<f32>(arithmetic, shape, size, stride), 1e-5),
+                    _ => (error::<bf16>(arithmetic, shape, size, stride), 0.02),
+                };
+                assert!(error < allowed, "{arithmetic:?} {shape:?}: {error}");
             }
         }
     }

@@ -12,49 +12,67 @@ use tch::Kind;
 use super::element::Element;
 use super::memory::prefer_huge_pages;
 use super::tiles;
+use super::vector::Vector;
 
-/// Single-precision numbers in a vector register.
+/// Columns of the narrowest panel, and what numbers of channels are multiples of.
 pub(super) const LANES: usize = 16;
 
-/// How products are computed.
+/// How products are computed, by the instructions that do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arithmetic {
-    /// Single-precision vectors (AVX-512).
-    Single,
+    /// Vectors of eight single-precision numbers (AVX2 and FMA).
+    Avx2,
+    /// Vectors of sixteen single-precision numbers (AVX-512).
+    Avx512,
     /// Dot products of two bf16 numbers, summed in single precision (AVX512-BF16).
-    Pairs,
-    /// As [`Self::Pairs`], of whole tiles (AMX-BF16).
-    Tiles,
+    Avx512Bf16,
+    /// As [`Self::Avx512Bf16`], of whole tiles (AMX-BF16).
+    AmxBf16,
 }
 
 impl Arithmetic {
+    /// From the slowest to the fastest.
+    pub(super) const ALL: [Self; 4] = [Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::AmxBf16];
+
     /// The best that this processor has for operands of `kind`.
     pub(super) fn of(kind: Kind) -> Option<Self> {
-        if !is_x86_feature_detected!("avx512f") || !is_x86_feature_detected!("avx512bw") {
-            return None;
+        Self::ALL
+            .into_iter()
+            .rfind(|arithmetic| arithmetic.kind() == kind && arithmetic.is_there())
+    }
+
+    /// Of the operands.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Avx2 | Self::Avx512 => Kind::Float,
+            Self::Avx512Bf16 | Self::AmxBf16 => Kind::BFloat16,
         }
-        match kind {
-            Kind::Float => Some(Self::Single),
-            Kind::BFloat16 if !is_x86_feature_detected!("avx512bf16") => None,
-            Kind::BFloat16 if tiles::usable() => Some(Self::Tiles),
-            Kind::BFloat16 => Some(Self::Pairs),
-            _ => None,
+    }
+
+    /// Whether this processor has it.
+    pub(super) fn is_there(self) -> bool {
+        let avx512 = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        match self {
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Self::Avx512 => avx512(),
+            Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+            Self::AmxBf16 => Self::Avx512Bf16.is_there() && tiles::usable(),
         }
     }
 
     /// Numbers along the depth that are computed together.
     pub(super) fn step(self) -> usize {
         match self {
-            Self::Single => 1,
-            Self::Pairs => 2,
-            Self::Tiles => tiles::DEPTH,
+            Self::Avx2 | Self::Avx512 => 1,
+            Self::Avx512Bf16 => 2,
+            Self::AmxBf16 => tiles::DEPTH,
         }
     }
 
     fn numbers_in_word(self) -> usize {
-        match self {
-            Self::Single => 1,
-            Self::Pairs | Self::Tiles => 2,
+        match self.kind() {
+            Kind::Float => 1,
+            _ => 2,
         }
     }
 }
@@ -94,9 +112,11 @@ impl Packed {
     ) -> Self {
         let vectors = columns.div_ceil(LANES);
         let vectors = match arithmetic {
+            // As many as its registers hold beside six rows.
+            Arithmetic::Avx2 => 1,
             _ if vectors % 4 == 0 => 4,
             _ if vectors % 2 == 0 => 2,
-            Arithmetic::Tiles => 2,
+            Arithmetic::AmxBf16 => 2,
             _ => 1,
         };
         let width = vectors * LANES;
@@ -115,9 +135,9 @@ impl Packed {
                             true => values[(matrix * depth + row) * columns + column],
                             false => 0.0,
                         };
-                        words.push(match arithmetic {
-                            Arithmetic::Single => value(word).to_bits(),
-                            Arithmetic::Pairs | Arithmetic::Tiles => {
+                        words.push(match pair {
+                            1 => value(word).to_bits(),
+                            _ => {
                                 let half = |row| <bf16 as Element>::from_f32(value(row)).to_bits();
                                 u32::from(half(2 * word)) | u32::from(half(2 * word + 1)) << 16
                             }
@@ -152,8 +172,8 @@ impl Packed {
     /// Rows are computed in groups of so many.
     pub(super) fn group(&self) -> usize {
         match (self.arithmetic, self.vectors) {
-            (Arithmetic::Tiles, _) => tiles::ROWS,
-            (_, 4) => 6,
+            (Arithmetic::AmxBf16, _) => tiles::ROWS,
+            (Arithmetic::Avx2, _) | (_, 4) => 6,
             _ => 12,
         }
     }
@@ -198,14 +218,15 @@ impl Packed {
             // SAFETY: the caller's promise; `new` has packed `vectors` vectors for each word.
             unsafe {
                 match (self.arithmetic, self.vectors) {
-                    (Arithmetic::Single, 4) => single::<6, 4>(&block),
-                    (Arithmetic::Single, 2) => single::<12, 2>(&block),
-                    (Arithmetic::Single, _) => single::<12, 1>(&block),
-                    (Arithmetic::Pairs, 4) => pairs::<6, 4>(&block),
-                    (Arithmetic::Pairs, 2) => pairs::<12, 2>(&block),
-                    (Arithmetic::Pairs, _) => pairs::<12, 1>(&block),
-                    (Arithmetic::Tiles, 4) => tiles::multiply::<4>(&block),
-                    (Arithmetic::Tiles, _) => tiles::multiply::<2>(&block),
+                    (Arithmetic::Avx2, _) => narrow::<6, 2>(&block),
+                    (Arithmetic::Avx512, 4) => single::<6, 4>(&block),
+                    (Arithmetic::Avx512, 2) => single::<12, 2>(&block),
+                    (Arithmetic::Avx512, _) => single::<12, 1>(&block),
+                    (Arithmetic::Avx512Bf16, 4) => pairs::<6, 4>(&block),
+                    (Arithmetic::Avx512Bf16, 2) => pairs::<12, 2>(&block),
+                    (Arithmetic::Avx512Bf16, _) => pairs::<12, 1>(&block),
+                    (Arithmetic::AmxBf16, 4) => tiles::multiply::<4>(&block),
+                    (Arithmetic::AmxBf16, _) => tiles::multiply::<2>(&block),
                 }
             }
         }
@@ -225,62 +246,61 @@ pub(super) struct Block {
     pace: usize,
 }
 
-/// A kernel whose sums, `M` rows of `N` vectors, fill the vector registers.
+/// A kernel whose sums, `M` rows of `N` registers, fill the processor's registers.
 macro_rules! in_registers {
-    ($name:ident, $features:literal, $fused:expr) => {
+    ($name:ident, $features:literal, $register:ty, $add_product:expr) => {
         /// # Safety
-        /// That of [`Packed::multiply`] for one group of `M` rows and a panel of `N` vectors.
+        /// That of [`Packed::multiply`] for one group of `M` rows and a panel of `N` registers.
         #[target_feature(enable = $features)]
         unsafe fn $name<const M: usize, const N: usize>(block: &Block) {
-            let mut sums = [[_mm512_setzero_ps(); N]; M];
-            let mut weights = block.weights;
-            let mut ahead = block.ahead;
-            let mut rows = block.rows.start;
-            for _ in 0..block.matrices {
-                for word in 0..block.depth {
-                    // SAFETY: the caller's promise.
-                    unsafe {
-                        let mut vectors = [_mm512_setzero_si512(); N];
+            const LANES: usize = <$register as Vector>::LANES;
+            // SAFETY: the caller's promise.
+            unsafe {
+                let mut sums = [[<$register as Vector>::splat(0.0); N]; M];
+                let mut weights = block.weights.cast::<f32>();
+                let mut ahead = block.ahead;
+                let mut rows = block.rows.start;
+                for _ in 0..block.matrices {
+                    for word in 0..block.depth {
+                        let mut vectors = [<$register as Vector>::splat(0.0); N];
                         for (n, vector) in vectors.iter_mut().enumerate() {
-                            *vector = _mm512_loadu_si512(weights.add(n * LANES).cast());
+                            *vector = Vector::load(weights.add(n * LANES));
                         }
                         weights = weights.add(N * LANES);
                         _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
                         ahead = ahead.wrapping_add(block.pace);
                         for (m, sums) in sums.iter_mut().enumerate() {
                             let input = rows.add(m * block.rows.stride + word * size_of::<u32>());
-                            let input = _mm512_set1_epi32(input.cast::<i32>().read_unaligned());
+                            let input = Vector::splat(input.cast::<f32>().read_unaligned());
                             for (sum, vector) in sums.iter_mut().zip(vectors) {
-                                *sum = $fused(*sum, input, vector);
+                                *sum = $add_product(*sum, input, vector);
                             }
                         }
                     }
+                    rows = rows.wrapping_add(block.rows.matrix_stride);
                 }
-                rows = rows.wrapping_add(block.rows.matrix_stride);
-            }
-            for (m, sums) in sums.into_iter().enumerate() {
-                for (n, sum) in sums.into_iter().enumerate() {
-                    // SAFETY: the caller's promise.
-                    unsafe { _mm512_storeu_ps(block.products.add((m * N + n) * LANES), sum) };
+                for (m, sums) in sums.into_iter().enumerate() {
+                    for (n, sum) in sums.into_iter().enumerate() {
+                        sum.store(block.products.add((m * N + n) * LANES));
+                    }
                 }
             }
         }
     };
 }
 
-in_registers!(single, "avx512f", |sum, input, weights| _mm512_fmadd_ps(
-    _mm512_castsi512_ps(input),
-    _mm512_castsi512_ps(weights),
-    sum
-));
+in_registers!(narrow, "avx2,fma", __m256, Vector::add_product);
+
+in_registers!(single, "avx512f", __m512, Vector::add_product);
 
 in_registers!(
     pairs,
     "avx512f,avx512bf16",
-    |sum, input: __m512i, weights: __m512i| _mm512_dpbf16_ps(
+    __m512,
+    |sum, input: __m512, weights: __m512| _mm512_dpbf16_ps(
         sum,
-        std::mem::transmute::<__m512i, __m512bh>(input),
-        std::mem::transmute::<__m512i, __m512bh>(weights),
+        std::mem::transmute::<__m512, __m512bh>(input),
+        std::mem::transmute::<__m512, __m512bh>(weights),
     )
 );
 
@@ -294,8 +314,8 @@ mod tests {
     }
 
     fn packed_rows(arithmetic: Arithmetic, values: &[f32]) -> Vec<u8> {
-        match arithmetic {
-            Arithmetic::Single => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
+        match arithmetic.kind() {
+            Kind::Float => values.iter().flat_map(|v| v.to_ne_bytes()).collect(),
             _ => values
                 .iter()
                 .flat_map(|&v| bf16::from_f32(v).to_bits().to_ne_bytes())
@@ -305,13 +325,10 @@ mod tests {
 
     #[test]
     fn every_arithmetic_multiplies() {
-        let kinds = [Kind::Float, Kind::BFloat16];
-        let best = kinds.into_iter().filter_map(Arithmetic::of);
-        let mut arithmetics: Vec<_> = best.collect();
-        if arithmetics.contains(&Arithmetic::Tiles) {
-            arithmetics.push(Arithmetic::Pairs);
-        }
-        for arithmetic in arithmetics {
+        for arithmetic in Arithmetic::ALL {
+            if !arithmetic.is_there() {
+                continue;
+            }
             for (matrices, depth, columns) in [(1, 32, 16), (3, 64, 64), (2, 5, 12), (4, 96, 160)] {
                 let weights: Vec<f32> = (0..matrices * depth * columns).map(number).collect();
                 let packed = Packed::new(arithmetic, &weights, [matrices, depth, columns]);

@@ -159,7 +159,7 @@ fn computes() -> bool {
     const DEEP: usize = 2 * DEPTH;
     let number = |index: usize| ((index * 37) % 17) as f32 - 8.0;
     let weights: Vec<f32> = (0..2 * DEEP * 2 * LANES).map(number).collect();
-    let packed = Packed::new(Arithmetic::Tiles, &weights, [2, DEEP, 2 * LANES]);
+    let packed = Packed::new(Arithmetic::AmxBf16, &weights, [2, DEEP, 2 * LANES]);
     let inputs: Vec<f32> = (0..ROWS * 2 * DEEP)
         .map(|index| number(index + 5))
         .collect();

@@ -21,7 +21,7 @@ use super::element::{elements, elements_mut};
 use super::memory::{Pool, prefer_huge_pages};
 use super::parallel;
 use super::products::{Arithmetic, LANES, Packed, Rows};
-use super::vector::Vectors;
+use super::vector::{Vector, Vectors};
 use crate::Result;
 
 /// Side of an output square.
@@ -52,18 +52,28 @@ impl<T: Vectors> Winograd<T> {
     /// `weight`: `[O, I, 3, 3]` in single precision. `None` where the processor or the numbers
     /// of channels do not suit.
     pub(super) fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Option<Self>> {
+        match Arithmetic::of(T::KIND) {
+            Some(arithmetic) => Self::with(arithmetic, weight, bias),
+            None => Ok(None),
+        }
+    }
+
+    /// With an arithmetic for `T` that the processor has, or a simpler one where that does not
+    /// suit the numbers of channels.
+    fn with(
+        mut arithmetic: Arithmetic,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Option<Self>> {
         let &[outputs, inputs, 3, 3] = weight.size().as_slice() else {
             return Ok(None);
         };
         let (outputs, inputs) = (outputs as usize, inputs as usize);
-        let Some(mut arithmetic) = Arithmetic::of(T::KIND) else {
-            return Ok(None);
-        };
         if inputs % LANES != 0 || outputs % LANES != 0 {
             return Ok(None);
         }
-        if arithmetic == Arithmetic::Tiles && inputs % arithmetic.step() != 0 {
-            arithmetic = Arithmetic::Pairs;
+        if arithmetic == Arithmetic::AmxBf16 && inputs % arithmetic.step() != 0 {
+            arithmetic = Arithmetic::Avx512Bf16;
         }
         let transform = kernel_transform()?;
         let weight = weight.f_to_kind(Kind::Double)?;
@@ -116,18 +126,52 @@ impl<T: Vectors> Winograd<T> {
                 })
                 .collect();
             SCRATCH.with_borrow_mut(|scratch| {
-                // SAFETY: `new` has found the arithmetic, and with it AVX-512; squares of one
-                // map do not overlap, so no other thread writes what this one does.
-                unsafe { self.compute(&map, &result, &own, scratch) };
+                // SAFETY: the processor has the arithmetic, and with it these registers; squares
+                // of one map do not overlap, so no other thread writes what this one does.
+                unsafe {
+                    match self.weights.arithmetic() {
+                        Arithmetic::Avx2 => self.compute_avx2(&map, &result, &own, scratch),
+                        _ => self.compute_avx512(&map, &result, &own, scratch),
+                    }
+                }
             });
         });
         Ok(output)
     }
 
     /// # Safety
-    /// The processor has the arithmetic; no one else reads or writes these squares of `result`.
+    /// That of [`Self::compute`] with AVX2 and FMA.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn compute_avx2(
+        &self,
+        map: &PaddedMap<T>,
+        result: &OutputMap<T>,
+        squares: &[Square],
+        scratch: &mut Scratch,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.compute::<__m256>(map, result, squares, scratch) }
+    }
+
+    /// # Safety
+    /// That of [`Self::compute`] with AVX-512.
     #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn compute(
+    unsafe fn compute_avx512(
+        &self,
+        map: &PaddedMap<T>,
+        result: &OutputMap<T>,
+        squares: &[Square],
+        scratch: &mut Scratch,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { self.compute::<__m512>(map, result, squares, scratch) }
+    }
+
+    /// # Safety
+    /// The processor has the arithmetic and `V`; no one else reads or writes these squares of
+    /// `result`.
+    #[inline(always)]
+    unsafe fn compute<V: Vector>(
         &self,
         map: &PaddedMap<T>,
         result: &OutputMap<T>,
@@ -150,7 +194,7 @@ impl<T: Vectors> Winograd<T> {
             // SAFETY: the scratch memory holds `padded_rows` rows for each element.
             unsafe {
                 let target = inputs.add(row * self.inputs);
-                map.transform(square, &mut scratch.patch, target, input_stride);
+                map.transform::<V>(square, &mut scratch.patch, target, input_stride);
             }
         }
         for panel in 0..self.weights.panels() {
@@ -173,7 +217,7 @@ impl<T: Vectors> Winograd<T> {
                 // SAFETY: as above; the caller owns the squares.
                 unsafe {
                     let products = scratch.products.as_ptr().add(row * columns);
-                    result.store(square, products, product_stride, bias, panel * columns);
+                    result.store::<V>(square, products, product_stride, bias, panel * columns);
                 }
             }
         }
@@ -223,9 +267,9 @@ impl<T: Vectors> PaddedMap<'_, T> {
     /// `target + p · stride`.
     ///
     /// # Safety
-    /// The processor has AVX-512; `target` has room for the channels at every element.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn transform(
+    /// The processor has `V`; `target` has room for the channels at every element.
+    #[inline(always)]
+    unsafe fn transform<V: Vector>(
         &self,
         square: &Square,
         patch: &mut Vec<u32>,
@@ -254,22 +298,22 @@ impl<T: Vectors> PaddedMap<'_, T> {
             (&*patch, PATCH * self.channels)
         };
         assert!(source.len() >= (PATCH - 1) * row_stride + PATCH * self.channels);
-        for channel in (0..self.channels).step_by(LANES) {
-            let mut columns = [[_mm512_setzero_ps(); PATCH]; PATCH];
-            for (y, row) in columns.iter_mut().enumerate() {
-                let mut values = [_mm512_setzero_ps(); PATCH];
-                for (x, value) in values.iter_mut().enumerate() {
-                    let offset = y * row_stride + x * self.channels + channel;
-                    // SAFETY: the assertion above covers every row and column of the patch.
-                    *value = unsafe { T::load(source.as_ptr().add(offset)) };
+        for channel in (0..self.channels).step_by(V::LANES) {
+            // SAFETY: the assertion above covers every row and column of the patch; the rest is
+            // the caller's promise.
+            unsafe {
+                let mut columns = [[V::splat(0.0); PATCH]; PATCH];
+                for (y, row) in columns.iter_mut().enumerate() {
+                    let mut values = [V::splat(0.0); PATCH];
+                    for (x, value) in values.iter_mut().enumerate() {
+                        let offset = y * row_stride + x * self.channels + channel;
+                        *value = T::load(source.as_ptr().add(offset));
+                    }
+                    *row = transform_input(values);
                 }
-                *row = transform_input(values);
-            }
-            for x in 0..PATCH {
-                let column = transform_input(columns.map(|row| row[x]));
-                for (y, value) in column.into_iter().enumerate() {
-                    // SAFETY: the caller's promise.
-                    unsafe {
+                for x in 0..PATCH {
+                    let column = transform_input(columns.map(|row| row[x]));
+                    for (y, value) in column.into_iter().enumerate() {
                         T::store(target.add((y * PATCH + x) * stride + channel), value);
                     }
                 }
@@ -292,10 +336,10 @@ impl<T: Vectors> OutputMap<T> {
     /// Transforms products back and writes `bias.len()` channels of a square, from `first` on.
     ///
     /// # Safety
-    /// The processor has AVX-512; `products` holds these channels at every element's stride; no
-    /// one else reads or writes this square.
-    #[target_feature(enable = "avx512f,avx512bw")]
-    unsafe fn store(
+    /// The processor has `V`; `products` holds these channels at every element's stride; no one
+    /// else reads or writes this square.
+    #[inline(always)]
+    unsafe fn store<V: Vector>(
         &self,
         square: &Square,
         products: *const f32,
@@ -305,28 +349,26 @@ impl<T: Vectors> OutputMap<T> {
     ) {
         let rows = SQUARE.min(self.height - square.top);
         let columns = SQUARE.min(self.width - square.left);
-        for (number, bias) in bias.chunks_exact(LANES).enumerate() {
-            let channel = number * LANES;
-            let mut half = [[_mm512_setzero_ps(); SQUARE]; PATCH];
-            for (y, half) in half.iter_mut().enumerate() {
-                let mut values = [_mm512_setzero_ps(); PATCH];
-                for (x, value) in values.iter_mut().enumerate() {
-                    let offset = (y * PATCH + x) * stride + channel;
-                    // SAFETY: the caller's promise.
-                    *value = unsafe { _mm512_loadu_ps(products.add(offset)) };
+        for (number, bias) in bias.chunks_exact(V::LANES).enumerate() {
+            let channel = number * V::LANES;
+            // SAFETY: the caller's promise; the chunk has as many numbers as a register, and the
+            // pixels lie within the map, whose memory is this long.
+            unsafe {
+                let mut half = [[V::splat(0.0); SQUARE]; PATCH];
+                for (y, half) in half.iter_mut().enumerate() {
+                    let mut values = [V::splat(0.0); PATCH];
+                    for (x, value) in values.iter_mut().enumerate() {
+                        *value = V::load(products.add((y * PATCH + x) * stride + channel));
+                    }
+                    *half = transform_output(values);
                 }
-                *half = transform_output(values);
-            }
-            // SAFETY: the chunk has `LANES` elements.
-            let bias = unsafe { _mm512_loadu_ps(bias.as_ptr()) };
-            for x in 0..columns {
-                let column = transform_output(half.map(|row| row[x]));
-                for (y, value) in column.into_iter().enumerate().take(rows) {
-                    let pixel = (square.top + y) * self.width + square.left + x;
-                    let offset = pixel * self.channels + first + channel;
-                    // SAFETY: the pixel lies within the map, whose memory is this long.
-                    unsafe {
-                        T::store(self.values.add(offset), _mm512_add_ps(value, bias));
+                let bias = V::load(bias.as_ptr());
+                for x in 0..columns {
+                    let column = transform_output(half.map(|row| row[x]));
+                    for (y, value) in column.into_iter().enumerate().take(rows) {
+                        let pixel = (square.top + y) * self.width + square.left + x;
+                        let offset = pixel * self.channels + first + channel;
+                        T::store(self.values.add(offset), value.add(bias));
                     }
                 }
             }
@@ -335,45 +377,50 @@ impl<T: Vectors> OutputMap<T> {
 }
 
 /// The transform of a row or column of an input patch.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transform_input(d: [__m512; PATCH]) -> [__m512; PATCH] {
+///
+/// # Safety
+/// The processor has `V`.
+#[inline(always)]
+unsafe fn transform_input<V: Vector>(d: [V; PATCH]) -> [V; PATCH] {
     const A2: f32 = A * A;
     const B2: f32 = B * B;
-    let constant = |value| _mm512_set1_ps(value);
-    // x − factor · y
-    let minus = |x, factor, y| _mm512_fnmadd_ps(constant(factor), y, x);
-    let outer = |low, middle, high| {
-        let sum = _mm512_fmadd_ps(constant(A2 * B2), low, high);
-        minus(sum, A2 + B2, middle)
-    };
-    let (even_a, odd_a) = (minus(d[4], B2, d[2]), minus(d[3], B2, d[1]));
-    let (even_b, odd_b) = (minus(d[4], A2, d[2]), minus(d[3], A2, d[1]));
-    [
-        outer(d[0], d[2], d[4]),
-        _mm512_fmadd_ps(constant(A), odd_a, even_a),
-        minus(even_a, A, odd_a),
-        _mm512_fmadd_ps(constant(B), odd_b, even_b),
-        minus(even_b, B, odd_b),
-        outer(d[1], d[3], d[5]),
-    ]
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [a, a2] = [A, A2].map(|value| V::splat(value));
+        let [b, b2] = [B, B2].map(|value| V::splat(value));
+        let (product, sum) = (V::splat(A2 * B2), V::splat(A2 + B2));
+        let (even_a, odd_a) = (d[4].sub_product(b2, d[2]), d[3].sub_product(b2, d[1]));
+        let (even_b, odd_b) = (d[4].sub_product(a2, d[2]), d[3].sub_product(a2, d[1]));
+        [
+            d[4].add_product(product, d[0]).sub_product(sum, d[2]),
+            even_a.add_product(a, odd_a),
+            even_a.sub_product(a, odd_a),
+            even_b.add_product(b, odd_b),
+            even_b.sub_product(b, odd_b),
+            d[5].add_product(product, d[1]).sub_product(sum, d[3]),
+        ]
+    }
 }
 
 /// The transform of a row or column of products back into four outputs.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn transform_output(m: [__m512; PATCH]) -> [__m512; SQUARE] {
-    let constant = |value| _mm512_set1_ps(value);
-    let (even_a, odd_a) = (_mm512_add_ps(m[1], m[2]), _mm512_sub_ps(m[1], m[2]));
-    let (even_b, odd_b) = (_mm512_add_ps(m[3], m[4]), _mm512_sub_ps(m[3], m[4]));
-    // a · x + b · y
-    let sum = |a, x, b, y| _mm512_fmadd_ps(constant(a), x, _mm512_mul_ps(constant(b), y));
-    [
-        _mm512_add_ps(m[0], _mm512_add_ps(even_a, even_b)),
-        sum(A, odd_a, B, odd_b),
-        sum(A * A, even_a, B * B, even_b),
-        _mm512_add_ps(sum(A * A * A, odd_a, B * B * B, odd_b), m[5]),
-    ]
+///
+/// # Safety
+/// The processor has `V`.
+#[inline(always)]
+unsafe fn transform_output<V: Vector>(m: [V; PATCH]) -> [V; SQUARE] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let [a, a2, a3] = [A, A * A, A * A * A].map(|value| V::splat(value));
+        let [b, b2, b3] = [B, B * B, B * B * B].map(|value| V::splat(value));
+        let (even_a, odd_a) = (m[1].add(m[2]), m[1].sub(m[2]));
+        let (even_b, odd_b) = (m[3].add(m[4]), m[3].sub(m[4]));
+        [
+            m[0].add(even_a.add(even_b)),
+            odd_b.mul(b).add_product(a, odd_a),
+            even_b.mul(b2).add_product(a2, even_a),
+            odd_b.mul(b3).add_product(a3, odd_a).add(m[5]),
+        ]
+    }
 }
 
 /// The kernels' transform `[6, 3]`: 1, p, p² at each point over the product of its differences
@@ -403,34 +450,39 @@ mod tests {
     #[test]
     fn it_is_the_convolution() {
         let options = (Kind::Float, Device::Cpu);
-        for (inputs, outputs, height, width) in [
-            (16, 16, 4, 4),
-            (32, 64, 7, 9),
-            (64, 96, 18, 30),
-            (16, 32, 2, 3),
-            (128, 256, 33, 20),
-        ] {
-            let map = Tensor::randn([1, inputs, height + 2, width + 2], options);
-            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * 0.1;
-            let bias = Tensor::randn([outputs], options);
-            let Some(winograd) = Winograd::<f32>::new(&weight, Some(&bias)).unwrap() else {
-                assert!(!is_x86_feature_detected!("avx512f"));
-                return;
-            };
-            let computed = winograd
-                .forward(&as_channels_last(&map).unwrap(), &Pool::default())
-                .unwrap();
-            let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
-            let expected = double(&map).conv2d(&double(&weight), Some(double(&bias)), 1, 0, 1, 1);
-            let difference = (double(&computed) - &expected)
-                .abs()
-                .max()
-                .double_value(&[]);
-            let scale = expected.std(true).double_value(&[]);
-            assert!(
-                difference < 4e-5 * scale,
-                "{inputs} {outputs}: {difference} of {scale}"
-            );
+        for arithmetic in [Arithmetic::Avx2, Arithmetic::Avx512] {
+            if !arithmetic.is_there() {
+                continue;
+            }
+            for (inputs, outputs, height, width) in [
+                (16, 16, 4, 4),
+                (32, 64, 7, 9),
+                (64, 96, 18, 30),
+                (16, 32, 2, 3),
+                (128, 256, 33, 20),
+            ] {
+                let map = Tensor::randn([1, inputs, height + 2, width + 2], options);
+                let weight = Tensor::randn([outputs, inputs, 3, 3], options) * 0.1;
+                let bias = Tensor::randn([outputs], options);
+                let winograd = Winograd::<f32>::with(arithmetic, &weight, Some(&bias))
+                    .unwrap()
+                    .unwrap();
+                let computed = winograd
+                    .forward(&as_channels_last(&map).unwrap(), &Pool::default())
+                    .unwrap();
+                let double = |tensor: &Tensor| tensor.to_kind(Kind::Double);
+                let expected =
+                    double(&map).conv2d(&double(&weight), Some(double(&bias)), 1, 0, 1, 1);
+                let difference = (double(&computed) - &expected)
+                    .abs()
+                    .max()
+                    .double_value(&[]);
+                let scale = expected.std(true).double_value(&[]);
+                assert!(
+                    difference < 4e-5 * scale,
+                    "{arithmetic:?} {inputs} {outputs}: {difference} of {scale}"
+                );
+            }
         }
     }
 
