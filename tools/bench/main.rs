@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use munit::runtime::{DeviceChoice, Precision};
+use munit_tools::bench::compare::compare;
 use munit_tools::bench::network::measure_network;
+use munit_tools::bench::peers::PeerProgram;
 use munit_tools::bench::size::FrameSize;
 use munit_tools::bench::subject::{ModelChoice, RunOptions};
 use munit_tools::program;
@@ -33,12 +35,15 @@ const EXAMPLES: &str = "\
 Examples:
   munit-bench network --dim 64 --size 512x288 --threads 2
   munit-bench network --model photo2illustration --size 256x256 --frames 50 --json
+  munit-bench compare --dim 32 --size 256x256 --threads 2 --python peers/bin/python
   munit-bench pipeline --dim 16 --size 640x360";
 
 #[derive(Subcommand)]
 enum Command {
     /// Time each frame through the network by itself, from frame bytes to frame bytes
     Network(NetworkArguments),
+    /// Time the same network in other engines, in turns with ours
+    Compare(CompareArguments),
     /// Time the frames of `videotestsrc ! munitfilter ! fakesink`, in turns with the network by itself
     /// and with `videotestsrc ! fakesink`
     Pipeline(PipelineArguments),
@@ -57,6 +62,33 @@ struct NetworkArguments {
     #[arg(long, value_name = "N", default_value_t = 3)]
     warm_up: usize,
     /// Print one JSON object: ms has the milliseconds of each frame
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct CompareArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    run: RunArguments,
+    /// How often each engine has its turn
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
+    rounds: usize,
+    /// Frames to time in each turn
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = count)]
+    frames: usize,
+    /// The program that runs the other engines
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "benches/peers/translate.py"
+    )]
+    peers: PathBuf,
+    /// The Python that runs it
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
+    /// Print one JSON object: ms has our milliseconds, peers those of the others
     #[arg(long)]
     json: bool,
 }
@@ -142,6 +174,7 @@ fn main() -> ExitCode {
     program::run("munit-bench", |arguments: Arguments| {
         match arguments.command {
             Command::Network(arguments) => network(&arguments),
+            Command::Compare(arguments) => compare_engines(&arguments),
             Command::Pipeline(arguments) => pipeline(&arguments),
         }
     })
@@ -153,6 +186,22 @@ fn network(arguments: &NetworkArguments) -> anyhow::Result<()> {
         &arguments.run.options(),
         arguments.warm_up,
         arguments.frames,
+    )?;
+    show(&result, arguments.json)
+}
+
+fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
+    let program = PeerProgram {
+        python: arguments.python.clone(),
+        script: arguments.peers.clone(),
+    };
+    let result = compare(
+        &arguments.model.choice(),
+        &arguments.run.options(),
+        &program,
+        arguments.rounds,
+        arguments.frames,
+        &|what| eprintln!("munit-bench: {what}"),
     )?;
     show(&result, arguments.json)
 }

@@ -83,6 +83,77 @@ fn a_model_is_timed_by_its_name() {
     assert!(text.contains("median"), "{text}");
 }
 
+/// Speaks the peers' language: one engine works, one does not start, one fails while it runs.
+const PEERS: &str = r#"
+if [ "$1" = --list ]; then
+    echo "[{\"engine\": \"steady\", \"name\": \"Steady on $3\"},
+        {\"engine\": \"missing\", \"name\": \"Missing\"},
+        {\"engine\": \"dying\", \"name\": \"Dying\"}]"
+    exit
+fi
+if [ "$1" = missing ]; then
+    printf 'Traceback\nNo module named missing\n' >&2
+    exit 1
+fi
+echo "{\"version\": \"Steady $*\"}"
+while read -r frames; do
+    if [ "$1" = dying ]; then
+        echo 'no memory' >&2
+        exit 1
+    fi
+    echo "{\"ms\": [$frames.5, $frames.25]}"
+done
+"#;
+
+#[test]
+fn other_engines_have_their_turns_and_those_that_fail_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("peers.sh");
+    std::fs::write(&script, PEERS).unwrap();
+    let script = script.to_str().unwrap();
+    let arguments = [
+        "compare",
+        "--dim",
+        "4",
+        "--n-res",
+        "1",
+        "--size",
+        "36x20",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--rounds",
+        "2",
+        "--frames",
+        "3",
+        "--python",
+        "sh",
+        "--peers",
+        script,
+    ];
+    let result = json(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(times(&result, "ms").len(), 6);
+    assert_eq!(result["peers"].as_array().unwrap().len(), 1);
+    let steady = &result["peers"][0];
+    assert_eq!(steady["name"], "Steady on cpu");
+    assert_eq!(times(steady, "ms"), [3.5, 3.25, 3.5, 3.25]);
+    assert_eq!(
+        steady["version"],
+        "Steady steady --dim 4 --n-res 1 --size 36x20 --threads 1 --device cpu"
+    );
+    let left_out: Vec<_> = result["left_out"].as_array().unwrap().iter().collect();
+    let reason = |index: usize| left_out[index]["reason"].as_str().unwrap();
+    assert_eq!(reason(0), "No module named missing");
+    assert_eq!(reason(1), "no memory");
+
+    let text = String::from_utf8(bench(&arguments).stdout).unwrap();
+    assert!(text.contains("left out: Dying: no memory"), "{text}");
+    assert!(text.contains("times ours"), "{text}");
+}
+
 #[test]
 fn the_pipeline_is_timed_beside_the_network() {
     let result = json(&[
@@ -115,16 +186,13 @@ fn the_pipeline_is_timed_beside_the_network() {
 fn what_cannot_be_measured_is_said() {
     for (arguments, expected) in [
         (&["network"][..], "--dim"),
-        (
-            &["network", "--dim", "8", "--model", "photo2illustration"],
-            "--model",
-        ),
-        (&["network", "--dim", "8", "--size", "wide"], "WIDTHxHEIGHT"),
-        (&["network", "--dim", "8", "--size", "4x4"], "too small"),
-        (&["network", "--dim", "8", "--frames", "0"], "above 0"),
         (&["network", "--dim", "0"], "gen.dim is 0"),
-        (&["network", "--dim", "8", "--precision", "fp8"], "fp8"),
+        (&["network", "--dim", "8", "--size", "4x4"], "too small"),
         (&["network", "--model", "no-such-model"], "no-such-model"),
+        (
+            &["compare", "--dim", "8", "--peers", "nowhere.py"],
+            "nowhere.py: there is no such program",
+        ),
         (&["pipeline", "--dim", "8", "--size", "8x8"], "takes 16x16"),
     ] {
         let output = bench(arguments);

@@ -1,0 +1,133 @@
+//! The network beside other engines, in turns, so that ratios hold on a machine that has other things
+//! to do.
+
+use std::fmt;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::network::Network;
+use super::peers::{LeftOut, Peer, PeerProgram};
+use super::statistics::Spread;
+use super::subject::{ModelChoice, RunOptions, Subject};
+
+/// Frames before those that are timed: of ours at the start, and of everyone in every turn.
+const WARM_UP: usize = 3;
+
+/// Times of the same network in several engines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CompareResult {
+    /// What was measured.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// Our milliseconds of each frame, from frame bytes to frame bytes.
+    pub ms: Vec<f64>,
+    /// The other engines.
+    pub peers: Vec<PeerTimes>,
+    /// Those that could not be measured.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Another engine's times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerTimes {
+    /// What it is called.
+    pub name: String,
+    /// The library's name and version.
+    pub version: String,
+    /// Milliseconds of each frame, from tensor to tensor.
+    pub ms: Vec<f64>,
+}
+
+/// Times `frames` frames of each engine in `rounds` rounds. `tell` is told who is being started.
+///
+/// # Errors
+/// When our own network cannot be measured, or the program of the others not be run at all; one of
+/// them that fails is left out.
+pub fn compare(
+    model: &ModelChoice,
+    options: &RunOptions,
+    program: &PeerProgram,
+    rounds: usize,
+    frames: usize,
+    tell: &dyn Fn(&str),
+) -> Result<CompareResult> {
+    let ModelChoice::Random { n_res, .. } = *model else {
+        bail!("only networks with random weights are compared; give --dim");
+    };
+    let mut network = Network::load(model, options)?;
+    let subject = network.subject().clone();
+    let mut running = Vec::new();
+    let mut left_out = Vec::new();
+    for engine in program.engines(&subject.device)? {
+        tell(&engine.name);
+        match program.start(&engine, &subject, n_res) {
+            Ok(peer) => {
+                let times = PeerTimes {
+                    name: engine.name,
+                    version: peer.version().to_owned(),
+                    ms: vec![],
+                };
+                running.push((peer, times));
+            }
+            Err(reason) => left_out.push(LeftOut::new(engine.name, &reason)),
+        }
+    }
+    network.measure(WARM_UP)?;
+    let mut ms = Vec::new();
+    for round in 1..=rounds {
+        tell(&format!("round {round} of {rounds}"));
+        network.measure(1)?;
+        ms.extend(network.measure(frames)?);
+        running = measure_each(running, frames, &mut left_out);
+    }
+    Ok(CompareResult {
+        subject,
+        ms,
+        peers: running.into_iter().map(|(_, times)| times).collect(),
+        left_out,
+    })
+}
+
+/// Gives everyone a turn; those who fail are out.
+fn measure_each(
+    running: Vec<(Peer, PeerTimes)>,
+    frames: usize,
+    left_out: &mut Vec<LeftOut>,
+) -> Vec<(Peer, PeerTimes)> {
+    let mut still_running = Vec::new();
+    for (mut peer, mut times) in running {
+        match peer.measure(frames) {
+            Ok(ms) => {
+                times.ms.extend(ms);
+                still_running.push((peer, times));
+            }
+            Err(reason) => left_out.push(LeftOut::new(times.name, &reason)),
+        }
+    }
+    still_running
+}
+
+impl fmt::Display for CompareResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(formatter, "{}", self.subject)?;
+        let Some(ours) = Spread::of(&self.ms) else {
+            return Ok(());
+        };
+        let mut rows: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|peer| Some((peer.name.as_str(), Spread::of(&peer.ms)?)))
+            .collect();
+        rows.push(("munitfilter", ours));
+        rows.sort_by(|(_, left), (_, right)| left.median.total_cmp(&right.median));
+        for (name, spread) in rows {
+            let ratio = spread.median / ours.median;
+            writeln!(formatter, "{name:<46} {spread}, {ratio:.2} times ours")?;
+        }
+        for one in &self.left_out {
+            writeln!(formatter, "left out: {}: {}", one.name, one.reason)?;
+        }
+        Ok(())
+    }
+}
