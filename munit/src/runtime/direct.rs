@@ -89,18 +89,32 @@ impl<T: Vectors> Direct<T> {
         let rows = elements_mut::<T>(&mut output)?;
         parallel::for_each_band(rows, width * self.outputs, &|first, band| {
             let height = band.len() / (width * self.outputs);
-            SCRATCH.with_borrow_mut(|scratch| {
-                let (map, lines) = ((values, wide), first..first + height);
-                // SAFETY: the processor has the arithmetic, and with it these registers.
-                unsafe {
-                    match self.weights.arithmetic() {
-                        Arithmetic::Avx2 => self.compute_avx2(map, lines, width, band, scratch),
-                        _ => self.compute_avx512(map, lines, width, band, scratch),
-                    }
-                }
-            });
+            self.lines((values, wide), first..first + height, width, band);
         });
         Ok(output)
+    }
+
+    /// Computes some lines of the output, `width` pixels long, on this thread, from a map of rows
+    /// of `wide` pixels.
+    ///
+    /// # Panics
+    /// If the map ends before a line's pixels do.
+    pub(super) fn lines(
+        &self,
+        map: (&[T], usize),
+        lines: Range<usize>,
+        width: usize,
+        band: &mut [T],
+    ) {
+        SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: the processor has the arithmetic, and with it these registers.
+            unsafe {
+                match self.weights.arithmetic() {
+                    Arithmetic::Avx2 => self.compute_avx2(map, lines, width, band, scratch),
+                    _ => self.compute_avx512(map, lines, width, band, scratch),
+                }
+            }
+        });
     }
 
     /// # Safety

@@ -3,10 +3,11 @@
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
-use super::border::{Border, continued};
+use super::border::Border;
 use super::element::as_channels_last;
 use super::kernels::{self, Finish};
 use super::memory::Pool;
+use super::ring::Ring;
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
 use super::{direct::Direct, vector::Vectors, winograd::Winograd};
@@ -25,7 +26,7 @@ pub(super) struct Placement {
 
 impl Placement {
     /// Moves a single-precision convolution weight there, channels last.
-    fn pack(self, weight: &Tensor) -> Result<Tensor> {
+    pub(super) fn pack(self, weight: &Tensor) -> Result<Tensor> {
         let weight = weight.f_to_device(self.device)?.f_to_kind(self.kind)?;
         as_channels_last(&weight)
     }
@@ -374,9 +375,8 @@ impl Block {
 /// ⌊(p + u)/2⌋, so the taps that share an offset are summed once.
 pub(super) struct Upsample {
     convolution: Convolution,
-    /// The four outer rows and columns of the 5×5 kernel: top, bottom, left, right.
-    edges: Option<[Tensor; 4]>,
-    channels: i64,
+    /// Where a border is reflected.
+    ring: Option<Ring>,
     norm: Normalisation,
     nonlinearity: Nonlinearity,
 }
@@ -400,12 +400,8 @@ impl Upsample {
         };
         // The reflected border of the enlarged map is not an enlarged border of the small map;
         // a replicated one differs from it only in what the outermost ring sees.
-        let (border, edges) = match padding {
-            Padding::Reflect => {
-                let edge = |dimension, tap| placement.pack(&weight.f_narrow(dimension, tap, 1)?);
-                let edges = [edge(2, 0)?, edge(2, 4)?, edge(3, 0)?, edge(3, 4)?];
-                (Padding::Replicate, Some(edges))
-            }
+        let (border, ring) = match padding {
+            Padding::Reflect => (Padding::Replicate, Some(Ring::new(&weight, placement)?)),
             other => (other, None),
         };
         let border = Border {
@@ -421,8 +417,7 @@ impl Upsample {
         )?;
         Ok(Self {
             convolution,
-            edges,
-            channels,
+            ring,
             norm: Normalisation::Layer {
                 scale: vector("gamma")?,
                 shift: vector("beta")?,
@@ -433,11 +428,9 @@ impl Upsample {
 
     /// The same layer with its weights in the same memory.
     pub(super) fn share(&self) -> Self {
-        let edges = self.edges.as_ref();
         Self {
             convolution: self.convolution.share(),
-            edges: edges.map(|edges| edges.each_ref().map(Tensor::shallow_clone)),
-            channels: self.channels,
+            ring: self.ring.as_ref().map(Ring::share),
             norm: self.norm.share(),
             nonlinearity: self.nonlinearity,
         }
@@ -450,9 +443,9 @@ impl Upsample {
 
     /// `border`: what its output is surrounded by.
     pub(super) fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor, pool)?;
-        if let Some(edges) = &self.edges {
-            self.correct_edges(&output, &map.interior()?, edges)?;
+        let mut output = self.convolution.forward(&map.tensor, pool)?;
+        if let Some(ring) = &self.ring {
+            ring.correct(&mut output, map)?;
         }
         let finished = finish(
             &output,
@@ -468,66 +461,6 @@ impl Upsample {
         self.convolution.recycle(output, pool);
         Ok(finished)
     }
-
-    /// Adds to the outermost ring what the reflected enlarged map differs in from the enlarged
-    /// replicated one: only the second pixel beyond each edge, so only one row or column of taps.
-    fn correct_edges(&self, output: &Tensor, small: &Tensor, edges: &[Tensor; 4]) -> Result<()> {
-        for (dimension, [near, far]) in [(2, [&edges[0], &edges[1]]), (3, [&edges[2], &edges[3]])] {
-            let length = small.size()[dimension as usize];
-            let along = 5 - dimension;
-            let along_length = small.size()[along as usize];
-            for (last, weight) in [(false, near), (true, far)] {
-                let (outer, inner) = if last {
-                    (length - 1, length - 2)
-                } else {
-                    (0, 1)
-                };
-                let reflected = small.f_narrow(dimension, inner, 1)?;
-                let replicated = small.f_narrow(dimension, outer, 1)?;
-                // The corners, where both directions are reflected, belong to the rows.
-                let difference = if dimension == 2 {
-                    let reflected = enlarge(&reflected, along, along_length, Padding::Reflect)?;
-                    reflected.f_sub(&enlarge(
-                        &replicated,
-                        along,
-                        along_length,
-                        Padding::Replicate,
-                    )?)?
-                } else {
-                    let difference = reflected.f_sub(&replicated)?;
-                    let difference = enlarge(&difference, along, along_length, Padding::Replicate)?;
-                    for corner in [0, 2 * along_length + 3] {
-                        let _ = difference.f_narrow(along, corner, 1)?.f_zero_()?;
-                    }
-                    difference
-                };
-                let correction = difference.f_conv2d(weight, None::<&Tensor>, 1, 0, 1, 1)?;
-                for phase in 0..2 {
-                    let group = if dimension == 2 {
-                        2 * i64::from(last) + phase
-                    } else {
-                        2 * phase + i64::from(last)
-                    };
-                    let _ = output
-                        .f_narrow(1, group * self.channels, self.channels)?
-                        .f_narrow(dimension, outer, 1)?
-                        .f_add_(&correction.f_slice(along, phase, None, 2)?)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Enlarges a strip ×2 along one dimension and continues it by two pixels at both ends.
-fn enlarge(strip: &Tensor, dimension: i64, length: i64, padding: Padding) -> Result<Tensor> {
-    let large = 2 * length as usize;
-    let indices: Vec<i64> = (-2..large as isize + 2)
-        .filter_map(|index| continued(index, large, padding))
-        .map(|index| index as i64 / 2)
-        .collect();
-    let indices = Tensor::f_from_slice(&indices)?.f_to_device(strip.device())?;
-    Ok(strip.f_index_select(dimension, &indices)?)
 }
 
 /// `[O, I, 5, 5]` → `[4·O, I, 3, 3]`, the four phases (top left, top right, bottom left, bottom

@@ -17,6 +17,7 @@ mod parallel;
 mod pixels;
 #[cfg(target_arch = "x86_64")]
 mod products;
+mod ring;
 mod simd;
 mod stream;
 mod team;

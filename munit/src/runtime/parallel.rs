@@ -27,6 +27,8 @@ pub fn use_threads(threads: usize) {
         },
         threads => threads,
     };
+    // libtorch gives a thread that it has not met the number that any thread set last.
+    tch::get_num_threads();
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }
 
@@ -125,6 +127,16 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn each_thread_keeps_its_own_number() {
+        let here = std::thread::spawn(|| {
+            use_threads(3);
+            std::thread::spawn(|| use_threads(1)).join().unwrap();
+            threads()
+        });
+        assert_eq!(here.join().unwrap(), 3);
+    }
 
     #[test]
     fn every_part_runs_once() {
