@@ -1,6 +1,6 @@
 //! Test pictures through a pipeline, and when each of them arrives.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,25 +19,32 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Frames between source and sink when a line is brought to rest.
 const ON_THE_WAY: f64 = 4.0;
 
-/// Starts GStreamer and makes munitfilter known: the plugin beside this program, else the installed
-/// one.
+/// The plugin beside this program.
 ///
 /// # Errors
-/// A sentence that says where the plugin was looked for.
-pub fn start_gstreamer() -> Result<()> {
-    gst::init().context("GStreamer does not start")?;
+/// A sentence that says where it should be.
+pub fn plugin_file() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let beside = program.with_file_name("libgstmunit.so");
-    if beside.is_file() {
-        gst::Plugin::load_file(&beside)
-            .with_context(|| format!("{}: GStreamer cannot load this plugin", beside.display()))?;
-    } else if gst::ElementFactory::find("munitfilter").is_none() {
+    let plugin = program.with_file_name("libgstmunit.so");
+    if !plugin.is_file() {
         bail!(
-            "GStreamer has no element munitfilter; {} is not there either. Build the plugin \
-             (cargo build --release --workspace) or install it",
-            beside.display()
+            "{}: there is no such file; build the plugin (cargo build --release --workspace)",
+            plugin.display()
         );
     }
+    Ok(plugin)
+}
+
+/// Starts GStreamer and makes munitfilter known: the plugin beside this program, which was built with
+/// it.
+///
+/// # Errors
+/// When there is none, or GStreamer cannot load it.
+pub fn start_gstreamer() -> Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    let plugin = plugin_file()?;
+    gst::Plugin::load_file(&plugin)
+        .with_context(|| format!("{}: GStreamer cannot load this plugin", plugin.display()))?;
     Ok(())
 }
 

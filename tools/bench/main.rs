@@ -1,9 +1,14 @@
 //! `munit-bench`: how fast the network, the element and training are on this machine.
 
+mod arguments;
+#[cfg(feature = "video")]
+mod in_pipelines;
 #[cfg(feature = "video")]
 mod line;
 #[cfg(feature = "video")]
 mod pipeline;
+#[cfg(feature = "video")]
+mod start;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -11,13 +16,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{ArgGroup, Args, Parser, Subcommand};
-use munit::runtime::{DeviceChoice, Precision};
+use arguments::{ModelArguments, RunArguments, count};
+use clap::{Args, Parser, Subcommand};
 use munit_tools::bench::compare::compare;
 use munit_tools::bench::network::measure_network;
 use munit_tools::bench::peers::PeerProgram;
-use munit_tools::bench::size::FrameSize;
-use munit_tools::bench::subject::{ModelChoice, RunOptions};
 use munit_tools::program;
 use serde::Serialize;
 
@@ -36,7 +39,9 @@ Examples:
   munit-bench network --dim 64 --size 512x288 --threads 2
   munit-bench network --model photo2illustration --size 256x256 --frames 50 --json
   munit-bench compare --dim 32 --size 256x256 --threads 2 --python peers/bin/python
-  munit-bench pipeline --dim 16 --size 640x360";
+  munit-bench pipeline --dim 16 --size 640x360
+  munit-bench start --model photo2illustration
+  munit-bench start --dim 64 --soak 600";
 
 #[derive(Subcommand)]
 enum Command {
@@ -44,9 +49,9 @@ enum Command {
     Network(NetworkArguments),
     /// Time the same network in other engines, in turns with ours
     Compare(CompareArguments),
-    /// Time the frames of `videotestsrc ! munitfilter ! fakesink`, in turns with the network by itself
-    /// and with `videotestsrc ! fakesink`
-    Pipeline(PipelineArguments),
+    #[cfg(feature = "video")]
+    #[command(flatten)]
+    InPipelines(in_pipelines::Command),
 }
 
 #[derive(Args)]
@@ -93,89 +98,13 @@ struct CompareArguments {
     json: bool,
 }
 
-#[derive(Args)]
-struct PipelineArguments {
-    #[command(flatten)]
-    model: ModelArguments,
-    #[command(flatten)]
-    run: RunArguments,
-    /// How often each has its turn
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
-    rounds: usize,
-    /// Frames to time in each turn
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count)]
-    frames: usize,
-    /// Print one JSON object: ms, network_ms and source_ms have the milliseconds of each frame
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-#[command(group(ArgGroup::new("network").required(true).args(["model", "dim"])))]
-struct ModelArguments {
-    /// Model file, or the name of a model that is shipped or installed
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// The published network with so many channels after its first convolution, random weights
-    #[arg(long, value_name = "N")]
-    dim: Option<i64>,
-    /// Residual blocks of the network with random weights, on each side of its middle
-    #[arg(long, value_name = "N", default_value_t = 4, requires = "dim")]
-    n_res: i64,
-}
-
-impl ModelArguments {
-    fn choice(&self) -> ModelChoice {
-        match (&self.model, self.dim) {
-            (Some(name), _) => ModelChoice::Named(name.clone()),
-            (None, dim) => ModelChoice::Random {
-                dim: dim.unwrap_or_default(),
-                n_res: self.n_res,
-            },
-        }
-    }
-}
-
-#[derive(Args)]
-struct RunArguments {
-    /// Size of the frames
-    #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "256x256")]
-    size: FrameSize,
-    /// Processor threads of the network; 0 is munitfilter's own choice
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: DeviceChoice,
-    /// Number format: auto, fp32, bf16 or fp16
-    #[arg(long, value_name = "FORMAT", default_value = "auto")]
-    precision: Precision,
-}
-
-impl RunArguments {
-    fn options(&self) -> RunOptions {
-        RunOptions {
-            size: self.size,
-            threads: self.threads,
-            device: self.device,
-            precision: self.precision,
-        }
-    }
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..) => Ok(count),
-        _ => Err("a number above 0 is expected".to_owned()),
-    }
-}
-
 fn main() -> ExitCode {
     program::run("munit-bench", |arguments: Arguments| {
         match arguments.command {
             Command::Network(arguments) => network(&arguments),
             Command::Compare(arguments) => compare_engines(&arguments),
-            Command::Pipeline(arguments) => pipeline(&arguments),
+            #[cfg(feature = "video")]
+            Command::InPipelines(command) => command.run(),
         }
     })
 }
@@ -204,25 +133,6 @@ fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
         &|what| eprintln!("munit-bench: {what}"),
     )?;
     show(&result, arguments.json)
-}
-
-#[cfg(feature = "video")]
-fn pipeline(arguments: &PipelineArguments) -> anyhow::Result<()> {
-    let result = pipeline::measure(
-        &arguments.model.choice(),
-        &arguments.run.options(),
-        arguments.rounds,
-        arguments.frames,
-    )?;
-    show(&result, arguments.json)
-}
-
-#[cfg(not(feature = "video"))]
-fn pipeline(_: &PipelineArguments) -> anyhow::Result<()> {
-    anyhow::bail!(
-        "this program was built without video; build it with the feature \"video\" \
-         (cargo build -p munit-tools --features video), which needs GStreamer"
-    )
 }
 
 /// Prints a result for people, or as one line of JSON.

@@ -183,6 +183,41 @@ fn the_pipeline_is_timed_beside_the_network() {
 }
 
 #[test]
+fn starting_up_and_memory_are_measured() {
+    let result = json(&[
+        "start",
+        "--dim",
+        "4",
+        "--n-res",
+        "1",
+        "--size",
+        "32x32",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--times",
+        "1",
+        "--soak",
+        "2",
+        "--json",
+    ]);
+    for key in ["scan_ms", "registered_ms", "first_frame_ms"] {
+        assert_eq!(times(&result, key).len(), 1, "{key}");
+    }
+    assert_eq!(result["cuda_libraries"], serde_json::json!([]));
+    let memory = &result["memory"];
+    assert_eq!(memory["cuda_libraries"], serde_json::json!([]));
+    let resident: Vec<f64> = serde_json::from_value(memory["resident_mb"].clone()).unwrap();
+    let peak = memory["peak_mb"].as_f64().unwrap();
+    // libtorch alone is larger than this.
+    assert!(resident.len() >= 2 && peak > 20.0, "{memory}");
+    assert!(resident.iter().all(|mb| *mb <= peak), "{memory}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_said() {
     for (arguments, expected) in [
         (&["network"][..], "--dim"),

@@ -7,5 +7,6 @@ pub mod peers;
 pub mod pipeline;
 pub mod random_model;
 pub mod size;
+pub mod start;
 pub mod statistics;
 pub mod subject;
