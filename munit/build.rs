@@ -15,7 +15,11 @@ fn main() {
         Some(folder) => PathBuf::from(folder).join("include"),
         None => libraries.with_file_name("include"),
     };
-    let sources = ["src/runtime/stream.cpp", "src/runtime/warnings.cpp"];
+    let sources = [
+        "src/networks/kernels.cpp",
+        "src/runtime/stream.cpp",
+        "src/runtime/warnings.cpp",
+    ];
     for source in sources {
         println!("cargo:rerun-if-changed={source}");
     }

@@ -13,6 +13,11 @@ pub mod runtime;
 pub mod style_code;
 pub mod style_file;
 
+mod element;
+mod moments;
+mod openmp;
+mod simd;
+
 pub use config::{Architecture, Direction, Domain, Family};
 pub use error::{Error, Result};
 pub use model_file::{Model, ModelFile, ModelMetadata};

@@ -404,11 +404,7 @@ impl Trainer {
     /// Styles for pictures like `x`: a's first, [B, style_dim, 1, 1] each.
     fn draw_styles(&self, x: &Tensor, noise: &mut Noise) -> Result<Pair<Tensor>> {
         let shape = [x.size()[0], self.config.generator.style_dim, 1, 1];
-        Pair::try_new(|_| {
-            Ok(noise(&shape)?
-                .f_to_device(self.device)?
-                .f_to_kind(x.kind())?)
-        })
+        Pair::try_new(|_| Ok(noise(&shape)?.f_to_device(self.device)?))
     }
 
     fn noisy(&self, latent: &Tensor, noise: &mut Noise) -> Result<Tensor> {

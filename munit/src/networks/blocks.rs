@@ -4,14 +4,15 @@
 //! bfloat16 picture runs through the whole network in bfloat16 while gradients and updates stay
 //! in float32.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::kernels::{Norm, normalise};
 use super::parameters::{Role, Scope};
 use crate::Result;
-use crate::config::{Activation, Norm, Padding};
+use crate::config::{self, Activation, Padding};
 
-/// Numerical guard inside the root of instance and batch norm.
-const NORM_EPSILON: f64 = 1e-5;
+/// Numerical guard inside the root of batch norm.
+const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Continues `map` by `margin` pixels on each side.
 pub(crate) fn pad(map: &Tensor, margin: i64, padding: Padding) -> Result<Tensor> {
@@ -46,16 +47,54 @@ impl ActivationLayer {
         Ok(Self { kind, slope })
     }
 
+    /// For what is not a map: [B, width].
     pub(crate) fn forward(&self, x: Tensor) -> Result<Tensor> {
-        Ok(match (self.kind, &self.slope) {
-            (Activation::Relu, _) => x.f_relu()?,
+        match self.linear_slope() {
+            Some(0.0) => Ok(x.f_relu()?),
             // tch's leaky_relu has a fixed slope of 0.01.
-            (Activation::Lrelu, _) => x.f_maximum(&x.f_mul_scalar(0.2)?)?,
+            Some(slope) => Ok(x.f_maximum(&x.f_mul_scalar(slope)?)?),
+            None => self.curve(x),
+        }
+    }
+
+    /// The factor for negative numbers, if that is all that the activation does.
+    fn linear_slope(&self) -> Option<f64> {
+        match self.kind {
+            Activation::Relu => Some(0.0),
+            Activation::Lrelu => Some(0.2),
+            Activation::None => Some(1.0),
+            Activation::Prelu | Activation::Selu | Activation::Tanh => None,
+        }
+    }
+
+    fn curve(&self, x: Tensor) -> Result<Tensor> {
+        Ok(match (self.kind, &self.slope) {
             (Activation::Prelu, Some(slope)) => x.f_prelu(&slope.f_to_kind(x.kind())?)?,
             (Activation::Selu, _) => x.f_selu()?,
             (Activation::Tanh, _) => x.f_tanh()?,
-            (Activation::None | Activation::Prelu, _) => x,
+            _ => x,
         })
+    }
+
+    /// `activation(norm(map)) + residual`.
+    fn finish(&self, map: &Tensor, norm: Norm, residual: Option<&Tensor>) -> Result<Tensor> {
+        match self.linear_slope() {
+            Some(1.0) if residual.is_none() && matches!(norm, Norm::None) => {
+                Ok(map.shallow_clone())
+            }
+            Some(slope) => normalise(map, norm, slope, residual),
+            None => {
+                let normalised = match norm {
+                    Norm::None => map.shallow_clone(),
+                    norm => normalise(map, norm, 1.0, None)?,
+                };
+                let activated = self.curve(normalised)?;
+                Ok(match residual {
+                    Some(residual) => activated.f_add(residual)?,
+                    None => activated,
+                })
+            }
+        }
     }
 }
 
@@ -72,8 +111,8 @@ enum Kernel {
 }
 
 impl Kernel {
-    fn new(scope: &Scope, shape: [i64; 4], norm: Norm) -> Result<Self> {
-        if norm != Norm::Spectral {
+    fn new(scope: &Scope, shape: [i64; 4], norm: config::Norm) -> Result<Self> {
+        if norm != config::Norm::Spectral {
             return Ok(Self::Plain(scope.make("weight", &shape, Role::Weight)?));
         }
         let columns = shape[1..].iter().product();
@@ -126,11 +165,11 @@ impl Convolution {
         [inputs, outputs]: [i64; 2],
         size: i64,
         stride: i64,
-        norm: Norm,
+        norm: config::Norm,
     ) -> Result<Self> {
         let kernel = Kernel::new(scope, [outputs, inputs, size, size], norm)?;
         let bias_scope = match norm {
-            Norm::Spectral => &scope.enter("module"),
+            config::Norm::Spectral => &scope.enter("module"),
             _ => scope,
         };
         let fan_in = inputs * size * size;
@@ -170,18 +209,18 @@ enum NormLayer {
 }
 
 impl NormLayer {
-    fn new(scope: &Scope, norm: Norm, channels: i64) -> Result<Self> {
+    fn new(scope: &Scope, norm: config::Norm, channels: i64) -> Result<Self> {
         let scope = scope.enter("norm");
         let shape = [channels];
         Ok(match norm {
-            Norm::None | Norm::Spectral => Self::None,
-            Norm::Instance => Self::Instance,
-            Norm::Adain => Self::Adaptive { channels },
-            Norm::Layer => Self::Layer {
+            config::Norm::None | config::Norm::Spectral => Self::None,
+            config::Norm::Instance => Self::Instance,
+            config::Norm::Adain => Self::Adaptive { channels },
+            config::Norm::Layer => Self::Layer {
                 gamma: scope.make("gamma", &shape, Role::Uniform)?,
                 beta: scope.make("beta", &shape, Role::Constant(0.0))?,
             },
-            Norm::Batch => Self::Batch {
+            config::Norm::Batch => Self::Batch {
                 weight: scope.make("weight", &shape, Role::Constant(1.0))?,
                 bias: scope.make("bias", &shape, Role::Constant(0.0))?,
                 running_mean: scope.make("running_mean", &shape, Role::Buffer(0.0))?,
@@ -190,79 +229,44 @@ impl NormLayer {
         })
     }
 
-    fn forward(&self, x: Tensor, adain: &mut AdainParameters) -> Result<Tensor> {
+    /// `activation(norm(map)) + residual`.
+    fn forward(
+        &self,
+        map: &Tensor,
+        adain: &mut AdainParameters,
+        activation: &ActivationLayer,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
         match self {
-            Self::None => Ok(x),
-            Self::Instance => instance_norm(&x, None),
+            Self::None => activation.finish(map, Norm::None, residual),
+            Self::Instance => activation.finish(map, Norm::Instance, residual),
             Self::Adaptive { channels } => {
-                let (shift, scale) = adain.take(*channels)?;
-                instance_norm(&x, Some((&scale, &shift)))
+                let (shift, scale) = &adain.take(*channels)?;
+                activation.finish(map, Norm::Adaptive { scale, shift }, residual)
             }
-            Self::Layer { gamma, beta } => layer_norm(&x, gamma, beta),
+            Self::Layer { gamma, beta } => {
+                activation.finish(map, Norm::Layer { gamma, beta }, residual)
+            }
             Self::Batch {
                 weight,
                 bias,
                 running_mean,
                 running_var,
-            } => Ok(x.f_batch_norm(
-                Some(weight),
-                Some(bias),
-                Some(running_mean),
-                Some(running_var),
-                true,
-                0.1,
-                NORM_EPSILON,
-                false,
-            )?),
+            } => {
+                let normalised = map.f_batch_norm(
+                    Some(weight),
+                    Some(bias),
+                    Some(running_mean),
+                    Some(running_var),
+                    true,
+                    0.1,
+                    BATCH_NORM_EPSILON,
+                    false,
+                )?;
+                activation.finish(&normalised, Norm::None, residual)
+            }
         }
     }
-}
-
-/// Instance norm (biased variance) of `x`, then with `affine` = (scale, shift), both [B, C]:
-/// `y · scale + shift`.
-///
-/// Every sample's every channel is a channel of one batch norm, whose backward pass is several
-/// times faster than group norm's; a batch of one keeps its memory layout.
-fn instance_norm(x: &Tensor, affine: Option<(&Tensor, &Tensor)>) -> Result<Tensor> {
-    let size = x.size();
-    let flat = match size[0] {
-        1 => x.shallow_clone(),
-        batch => x.f_reshape([1, batch * size[1], size[2], size[3]])?,
-    };
-    let flatten = |values: &Tensor| values.f_reshape([-1]);
-    let (scale, shift) = match affine {
-        Some((scale, shift)) => (Some(flatten(scale)?), Some(flatten(shift)?)),
-        None => (None, None),
-    };
-    let normalised = flat.f_batch_norm(
-        scale.as_ref(),
-        shift.as_ref(),
-        None,
-        None,
-        true,
-        0.0,
-        NORM_EPSILON,
-        false,
-    )?;
-    Ok(normalised.f_reshape(size)?)
-}
-
-/// MUNIT's layer norm: (x − mean) / (unbiased deviation + 1e-5) over all of a sample, then a
-/// scale and a shift for each channel.
-fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor) -> Result<Tensor> {
-    let dimensions = [1i64, 2, 3];
-    let wide = x.f_to_kind(Kind::Float)?;
-    let (variance, mean) = wide.f_var_mean_correction(dimensions.as_slice(), 1, true)?;
-    let inverse = variance
-        .f_sqrt()?
-        .f_add_scalar(NORM_EPSILON)?
-        .f_reciprocal()?;
-    // One scale and one shift for each channel: a single pass over the map.
-    let scale = inverse.f_mul(&gamma.f_reshape([1, -1, 1, 1])?)?;
-    let shift = beta.f_reshape([1, -1, 1, 1])?.f_sub(&mean.f_mul(&scale)?)?;
-    let kind = x.kind();
-    Ok(x.f_mul(&scale.f_to_kind(kind)?)?
-        .f_add(&shift.f_to_kind(kind)?)?)
 }
 
 /// The MLP's output, handed out to the AdaIN layers in order.
@@ -322,7 +326,7 @@ impl ConvBlock {
         scope: &Scope,
         channels: [i64; 2],
         [size, stride, margin]: [i64; 3],
-        norm: Norm,
+        norm: config::Norm,
         style: BlockStyle,
     ) -> Result<Self> {
         Ok(Self {
@@ -335,11 +339,19 @@ impl ConvBlock {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, adain: &mut AdainParameters) -> Result<Tensor> {
+        self.forward_with(x, adain, None)
+    }
+
+    /// With `residual` added at the end.
+    fn forward_with(
+        &self,
+        x: &Tensor,
+        adain: &mut AdainParameters,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
         let padded = pad(x, self.margin, self.padding)?;
-        let normalised = self
-            .norm
-            .forward(self.convolution.forward(&padded)?, adain)?;
-        self.activation.forward(normalised)
+        let map = self.convolution.forward(&padded)?;
+        self.norm.forward(&map, adain, &self.activation, residual)
     }
 }
 
@@ -356,7 +368,7 @@ impl ResidualBlocks {
         scope: &Scope,
         count: i64,
         channels: i64,
-        norm: Norm,
+        norm: config::Norm,
         style: BlockStyle,
     ) -> Result<Self> {
         let last = BlockStyle {
@@ -382,7 +394,7 @@ impl ResidualBlocks {
             .iter()
             .try_fold(x, |x, ResidualBlock([first, second])| {
                 let inner = first.forward(&x, adain)?;
-                Ok(second.forward(&inner, adain)?.f_add(&x)?)
+                second.forward_with(&inner, adain, Some(&x))
             })
     }
 }

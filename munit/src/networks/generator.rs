@@ -1,6 +1,6 @@
 //! The auto-encoders of MUNIT and UNIT.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::blocks::{
     ActivationLayer, AdainParameters, BlockStyle, ConvBlock, Convolution, ResidualBlocks,
@@ -92,7 +92,8 @@ impl StyleEncoder {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let x = run(&self.blocks, x, &mut AdainParameters::none())?;
-        self.last.forward(&x.f_adaptive_avg_pool2d([1, 1])?)
+        let pooled = x.f_adaptive_avg_pool2d([1, 1])?;
+        self.last.forward(&pooled.f_to_kind(Kind::Float)?)
     }
 }
 
@@ -127,15 +128,16 @@ impl Mlp {
         Ok(Self { layers })
     }
 
-    /// `style`: [B, style_dim] or [B, style_dim, 1, 1].
+    /// `style`: [B, style_dim] or [B, style_dim, 1, 1]. In float32 whatever maps are in, since it is
+    /// cheap and rounding here would show in every pixel.
     fn forward(&self, style: &Tensor) -> Result<Tensor> {
-        let flat = style.f_reshape([style.size()[0], -1])?;
+        let flat = style
+            .f_reshape([style.size()[0], -1])?
+            .f_to_kind(Kind::Float)?;
         self.layers
             .iter()
             .try_fold(flat, |x, (weight, bias, activation)| {
-                let kind = x.kind();
-                activation
-                    .forward(x.f_linear(&weight.f_to_kind(kind)?, Some(&bias.f_to_kind(kind)?))?)
+                activation.forward(x.f_linear(weight, Some(bias))?)
             })
     }
 }
@@ -278,7 +280,7 @@ impl Generator {
         self.content_encoder.forward(picture)
     }
 
-    /// Style code [B, style_dim, 1, 1] of `picture` [B, C, H, W] in [-1, 1].
+    /// Style code [B, style_dim, 1, 1], float32, of `picture` [B, C, H, W] in [-1, 1].
     ///
     /// # Errors
     /// [`Error::Style`] for UNIT; libtorch's.

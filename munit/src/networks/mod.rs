@@ -3,10 +3,13 @@
 mod blocks;
 mod discriminator;
 mod generator;
+mod kernels;
+mod normalise;
 mod parameters;
 mod perceptual;
 
 pub use discriminator::Discriminator;
 pub use generator::Generator;
+pub use kernels::differentiable_twice;
 pub use parameters::{Initialisation, Parameter, ParameterStore, Scope, normal};
 pub use perceptual::Vgg16;

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Device, Kind};
 
+use crate::openmp::loaded_library;
 use crate::{Error, Result};
 
 /// The device that a person asked for; its text form is `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -227,19 +228,6 @@ fn nvidia_driver_is_visible() -> bool {
 fn libtorch_folder() -> Option<PathBuf> {
     loaded_library("libtorch_cpu.so")?
         .parent()
-        .map(Path::to_owned)
-}
-
-/// Path of a library of this process whose file name begins with `name`.
-pub(super) fn loaded_library(name: &str) -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines()
-        .filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])))
-        .find(|path| {
-            path.file_name()
-                .and_then(|file| file.to_str())
-                .is_some_and(|file| file.starts_with(name))
-        })
         .map(Path::to_owned)
 }
 

@@ -263,7 +263,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::runtime::element::as_channels_last;
+    use crate::element::as_channels_last;
 
     /// Largest difference from libtorch's convolution of the same rounded numbers, beside their
     /// deviation.

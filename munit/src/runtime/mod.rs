@@ -7,18 +7,15 @@ pub mod translator;
 mod border;
 #[cfg(target_arch = "x86_64")]
 mod direct;
-mod element;
 mod generator;
 mod kernels;
 mod layers;
 mod memory;
-mod openmp;
 mod parallel;
 mod pixels;
 #[cfg(target_arch = "x86_64")]
 mod products;
 mod ring;
-mod simd;
 mod stream;
 mod team;
 #[cfg(target_arch = "x86_64")]
@@ -30,8 +27,10 @@ mod weights;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
 
+use crate::{element, simd};
+
+pub use crate::openmp::tame_spinning;
 pub use device::{DeviceChoice, Precision};
-pub use openmp::tame_spinning;
 pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};

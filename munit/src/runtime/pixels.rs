@@ -161,8 +161,8 @@ pub(super) fn mix(colours: &Tensor, originals: &Tensor, strength: f32) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::element::elements;
     use crate::runtime::border::Border;
-    use crate::runtime::element::elements;
     use crate::runtime::picture::PictureMut;
 
     const WIDTH: usize = 7;

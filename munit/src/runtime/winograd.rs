@@ -445,7 +445,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::runtime::element::as_channels_last;
+    use crate::element::as_channels_last;
 
     #[test]
     fn it_is_the_convolution() {

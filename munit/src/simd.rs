@@ -44,4 +44,4 @@ macro_rules! vectorised {
     )*};
 }
 
-pub(super) use vectorised;
+pub(crate) use vectorised;

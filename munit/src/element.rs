@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::{Error, Result};
 
 /// An element of a CPU tensor.
-pub(super) trait Element: Copy + Send + Sync + 'static {
+pub(crate) trait Element: Copy + Send + Sync + 'static {
     const KIND: Kind;
 
     fn from_f32(value: f32) -> Self;
@@ -62,7 +62,7 @@ impl Element for u8 {
 }
 
 /// The elements of a contiguous channels-last CPU tensor `[1, C, H, W]`, in the order H, W, C.
-pub(super) fn elements<T: Element>(tensor: &Tensor) -> Result<&[T]> {
+pub(crate) fn elements<T: Element>(tensor: &Tensor) -> Result<&[T]> {
     let (pointer, length) = channels_last_memory::<T>(tensor)?;
     // SAFETY: `channels_last_memory` has checked kind, place and contiguity, and the slice
     // borrows the tensor that owns the memory.
@@ -70,7 +70,7 @@ pub(super) fn elements<T: Element>(tensor: &Tensor) -> Result<&[T]> {
 }
 
 /// As [`elements`], to write.
-pub(super) fn elements_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T]> {
+pub(crate) fn elements_mut<T: Element>(tensor: &mut Tensor) -> Result<&mut [T]> {
     let (pointer, length) = channels_last_memory::<T>(tensor)?;
     // SAFETY: as in `elements`; the callers in this module's parent create the tensors that they
     // write, so that no other tensor shares the memory.
@@ -110,7 +110,7 @@ fn unexpected(tensor: &Tensor) -> Error {
 }
 
 /// An uninitialised channels-last tensor `[1, channels, height, width]`.
-pub(super) fn channels_last(
+pub(crate) fn channels_last(
     channels: i64,
     height: i64,
     width: i64,
@@ -123,7 +123,7 @@ pub(super) fn channels_last(
 
 /// The same map with its channels last in memory; copies only where libtorch, which cannot tell
 /// the orders apart for a single channel, has chosen another.
-pub(super) fn as_channels_last(map: &Tensor) -> Result<Tensor> {
+pub(crate) fn as_channels_last(map: &Tensor) -> Result<Tensor> {
     let pixels = map.f_permute([0, 2, 3, 1])?.f_contiguous()?;
     Ok(pixels.f_permute([0, 3, 1, 2])?)
 }
