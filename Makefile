@@ -6,7 +6,7 @@ CUDA ?=
 DESTDIR ?=
 export INPUT PREFIX DESTDIR CUDA
 
-.PHONY: help demo test build setup install uninstall clean
+.PHONY: help demo test build bundle setup install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -23,6 +23,9 @@ test: setup ## Run every check: formatting, clippy, tests, documentation, its la
 
 build: setup ## Build the plugin and the programs in release
 	@scripts/build
+
+bundle: setup ## Make an archive for hosts with PyTorch 2.11 but without GStreamer
+	@scripts/bundle
 
 setup: ## Install what is missing; CUDA=1 or CUDA=0 chooses the kind of libtorch
 	@scripts/setup-system
