@@ -2,6 +2,7 @@
 //! runtime. Knows nothing of GStreamer.
 
 pub mod atomic_file;
+pub mod backbone;
 pub mod config;
 pub mod error;
 pub mod layout;

@@ -4,25 +4,61 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
 use munit::config::{Activation, Padding};
+use munit_tools::backbone_import::import_backbone;
 use munit_tools::import::{Unwritten, import};
 use munit_tools::info::family_name;
 use munit_tools::program::{self, Directions, StoredPrecision};
 use serde::de::DeserializeOwned;
 
 /// Turns a PyTorch checkpoint of MUNIT or UNIT generators (gen_*.pt) into a model file for
-/// munitfilter. Nothing in the checkpoint is executed.
+/// munitfilter; with `backbone`, a published feature network into a file for munit-evaluate. Nothing
+/// in the file is executed.
 #[derive(Parser)]
 #[command(
     name = "munit-import",
     version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
     after_help = "Examples:
   munit-import gen_01000000.pt edges2shoes.safetensors --a-name edges --b-name shoes
-  munit-import gen_00500000.pt winter.safetensors --directions a2b --precision fp16 --size 256"
+  munit-import gen_00500000.pt winter.safetensors --directions a2b --precision fp16 --size 256
+  munit-import backbone vgg16-397923af.pth vgg16.safetensors
+  munit-import backbone alexnet-owt-7be5be79.pth lpips.safetensors --lpips lpips/weights/v0.1/alex.pth"
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    model: Option<ModelArguments>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a backbone, which munit-evaluate computes figures with, of a published network
+    ///
+    /// Known are torchvision's VGG, AlexNet, SqueezeNet and ResNet (.pth), the Inception-v3 of
+    /// pytorch-fid and torch-fidelity (.pth), and VGG-19 distilled to 1/16 (.npz). Which of them it
+    /// is is told by the tensors. Weights keep their own licence.
+    Backbone {
+        /// The published file: a PyTorch state dict, NumPy's .npz or safetensors
+        network: PathBuf,
+        /// Backbone file to write, usually named *.safetensors
+        output: PathBuf,
+        /// Weights of each channel for the perceptual distance: lpips/weights/v0.1/*.pth of the
+        /// package lpips
+        #[arg(long, value_name = "FILE")]
+        lpips: Option<PathBuf>,
+        /// What figures are to be named after [default: the network's name]
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+    },
+}
+
+#[derive(Args)]
+struct ModelArguments {
     /// Checkpoint: a stream from before PyTorch 1.6 or a zip, MUNIT or UNIT
     checkpoint: PathBuf,
     /// Model file to write, usually named *.safetensors
@@ -81,11 +117,49 @@ fn one_of<T: DeserializeOwned + Clone + Send + Sync + 'static>(
 
 fn main() -> ExitCode {
     program::run("munit-import", |arguments| {
-        program::print_line(&convert(arguments)?)
+        program::print_line(&import_file(arguments)?)
     })
 }
 
-fn convert(arguments: Arguments) -> anyhow::Result<String> {
+fn import_file(arguments: Arguments) -> anyhow::Result<String> {
+    match (arguments.command, arguments.model) {
+        (
+            Some(Command::Backbone {
+                network,
+                output,
+                lpips,
+                name,
+            }),
+            _,
+        ) => {
+            for source in [Some(&network), lpips.as_ref()].into_iter().flatten() {
+                refuse_to_replace(source, &output)?;
+            }
+            let made = import_backbone(&network, lpips.as_deref(), name.as_deref(), &output)?;
+            let uses = [
+                ("perceptual distance", !made.perceptual.is_empty()),
+                ("content distance", made.content.is_some()),
+                ("Fréchet and kernel distance", made.features.is_some()),
+                ("inception scores", made.logits.is_some()),
+            ];
+            let uses: Vec<_> = uses
+                .iter()
+                .filter(|(_, can)| *can)
+                .map(|(use_, _)| *use_)
+                .collect();
+            Ok(format!(
+                "{}: {}; for {}",
+                output.display(),
+                made.name,
+                uses.join(", ")
+            ))
+        }
+        (None, Some(model)) => convert(model),
+        (None, None) => bail!("name a checkpoint and the model file to write"),
+    }
+}
+
+fn convert(arguments: ModelArguments) -> anyhow::Result<String> {
     let unwritten = Unwritten {
         activation: arguments.activ,
         padding: arguments.pad_type,
@@ -98,12 +172,7 @@ fn convert(arguments: Arguments) -> anyhow::Result<String> {
     };
     let directions = arguments.directions.list();
     let model = import(&arguments.checkpoint, &unwritten)?.restrict(directions)?;
-    if same_file(&arguments.checkpoint, &arguments.model) {
-        bail!(
-            "{}: would replace the checkpoint itself; name another file for the model",
-            arguments.model.display()
-        );
-    }
+    refuse_to_replace(&arguments.checkpoint, &arguments.model)?;
     model.write(&arguments.model, arguments.precision.kind())?;
     let kept: Vec<&str> = directions.iter().map(|one| one.name()).collect();
     Ok(format!(
@@ -118,6 +187,16 @@ fn convert(arguments: Arguments) -> anyhow::Result<String> {
     ))
 }
 
-fn same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+fn refuse_to_replace(checkpoint: &Path, output: &Path) -> anyhow::Result<()> {
+    let same = matches!(
+        (checkpoint.canonicalize(), output.canonicalize()),
+        (Ok(one), Ok(other)) if one == other
+    );
+    if same {
+        bail!(
+            "{}: would replace the checkpoint itself; name another file for the result",
+            output.display()
+        );
+    }
+    Ok(())
 }

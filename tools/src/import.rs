@@ -112,33 +112,7 @@ struct Checkpoint {
 
 impl Checkpoint {
     fn open(path: &Path) -> Result<Self> {
-        let kind = std::fs::metadata(path).context("cannot read")?.file_type();
-        ensure!(
-            !kind.is_dir(),
-            "is a folder; name the checkpoint file in it"
-        );
-        ensure!(kind.is_file(), "is not an ordinary file");
-        let tensors = match PytorchReader::new(path) {
-            Ok(reader) => reader.into_tensors(),
-            Err(PytorchError::Io(error)) if error.raw_os_error().is_some() => {
-                return Err(error).context("cannot read");
-            }
-            Err(_) if ModelFile::open(path).is_ok() => bail!(
-                "is a munitfilter model already, which needs no import; give it to munitfilter as \
-                 it is"
-            ),
-            Err(error) => {
-                let reason = match error {
-                    PytorchError::InvalidFormat(reason) => reason,
-                    other => other.to_string(),
-                };
-                bail!(
-                    "cannot be read as a PyTorch checkpoint: it is truncated, damaged or \
-                     something else ({})",
-                    one_line(&reason)
-                )
-            }
-        };
+        let tensors = stored_tensors(path)?;
         let family = family(&tensors)?;
         let tensors = tensors
             .into_iter()
@@ -284,6 +258,53 @@ impl Checkpoint {
                 Ok((name, weight))
             })
             .collect()
+    }
+}
+
+/// All tensors of a PyTorch state dict, in fp32.
+///
+/// # Errors
+/// A sentence without the file's name.
+pub fn state_dict(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    stored_tensors(path)?
+        .into_iter()
+        // Counters of batches are no weights.
+        .filter(|(name, _)| !name.ends_with(".num_batches_tracked"))
+        .map(|(name, stored)| {
+            let shape: Vec<i64> = stored.shape().iter().map(|&side| side as i64).collect();
+            Ok((name, tensor(&stored, &shape)?))
+        })
+        .collect()
+}
+
+/// The tensors of a PyTorch checkpoint, not yet read.
+fn stored_tensors(path: &Path) -> Result<HashMap<String, pytorch_reader::Tensor>> {
+    let kind = std::fs::metadata(path).context("cannot read")?.file_type();
+    ensure!(
+        !kind.is_dir(),
+        "is a folder; name the checkpoint file in it"
+    );
+    ensure!(kind.is_file(), "is not an ordinary file");
+    match PytorchReader::new(path) {
+        Ok(reader) => Ok(reader.into_tensors()),
+        Err(PytorchError::Io(error)) if error.raw_os_error().is_some() => {
+            Err(error).context("cannot read")
+        }
+        Err(_) if ModelFile::open(path).is_ok() => bail!(
+            "is a munitfilter model already, which needs no import; give it to munitfilter as \
+             it is"
+        ),
+        Err(error) => {
+            let reason = match error {
+                PytorchError::InvalidFormat(reason) => reason,
+                other => other.to_string(),
+            };
+            bail!(
+                "cannot be read as a PyTorch checkpoint: it is truncated, damaged or \
+                 something else ({})",
+                one_line(&reason)
+            )
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the programs share: data, losses, optimiser, trainer and reports.
 
 pub mod adam;
+pub mod backbone_import;
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
