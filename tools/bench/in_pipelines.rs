@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use munit_tools::bench::record::Measurement;
 
 use crate::arguments::{ModelArguments, RunArguments, count};
 use crate::{pipeline, show, start};
@@ -70,13 +71,13 @@ impl Command {
                 let (model, options) = (arguments.model.choice(), arguments.run.options());
                 let (rounds, frames) = (arguments.rounds, arguments.frames);
                 let result = pipeline::measure(&model, &options, rounds, frames)?;
-                show(&result, arguments.json)
+                show(Measurement::Pipeline(result), arguments.json)
             }
             Self::Start(arguments) => {
                 let (model, options) = (arguments.model.choice(), arguments.run.options());
                 let soak = Duration::from_secs(arguments.soak);
                 let result = start::measure(&model, &options, arguments.times, soak)?;
-                show(&result, arguments.json)
+                show(Measurement::Start(result), arguments.json)
             }
             Self::FirstFrame(arguments) => {
                 let file = arguments.model.choice().file()?;

@@ -19,27 +19,33 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// Frames between source and sink when a line is brought to rest.
 const ON_THE_WAY: f64 = 4.0;
 
-/// The plugin beside this program.
+/// The plugin's file: the one beside this program, which was built with it, else the one that
+/// GStreamer knows.
 ///
 /// # Errors
-/// A sentence that says where it should be.
+/// A sentence that says where it was looked for.
 pub fn plugin_file() -> Result<PathBuf> {
     let program = std::env::current_exe().context("cannot tell where this program is")?;
-    let plugin = program.with_file_name("libgstmunit.so");
-    if !plugin.is_file() {
-        bail!(
-            "{}: there is no such file; build the plugin (cargo build --release --workspace)",
-            plugin.display()
-        );
+    let beside = program.with_file_name("libgstmunit.so");
+    if beside.is_file() {
+        return Ok(beside);
     }
-    Ok(plugin)
+    gst::init().context("GStreamer does not start")?;
+    gst::ElementFactory::find("munitfilter")
+        .and_then(|factory| factory.plugin()?.filename())
+        .with_context(|| {
+            format!(
+                "{}: there is no such file, and GStreamer knows no munitfilter; build the plugin \
+                 (cargo build --release --workspace) or set GST_PLUGIN_PATH",
+                beside.display()
+            )
+        })
 }
 
-/// Starts GStreamer and makes munitfilter known: the plugin beside this program, which was built with
-/// it.
+/// Starts GStreamer and makes munitfilter known.
 ///
 /// # Errors
-/// When there is none, or GStreamer cannot load it.
+/// When there is no plugin, or GStreamer cannot load it.
 pub fn start_gstreamer() -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     let plugin = plugin_file()?;

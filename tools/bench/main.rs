@@ -10,7 +10,6 @@ mod pipeline;
 #[cfg(feature = "video")]
 mod start;
 
-use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,11 +17,15 @@ use std::process::ExitCode;
 use anyhow::Context;
 use arguments::{ModelArguments, RunArguments, count};
 use clap::{Args, Parser, Subcommand};
+use munit::runtime::DeviceChoice;
 use munit_tools::bench::compare::compare;
 use munit_tools::bench::network::measure_network;
+use munit_tools::bench::page::write_page;
 use munit_tools::bench::peers::PeerProgram;
+use munit_tools::bench::record::{Measurement, Record, read_records};
+use munit_tools::bench::train::measure_training;
+use munit_tools::config::{TrainConfig, TrainingPrecision};
 use munit_tools::program;
-use serde::Serialize;
 
 /// Measures how fast munitfilter is on this machine.
 ///
@@ -41,7 +44,9 @@ Examples:
   munit-bench compare --dim 32 --size 256x256 --threads 2 --python peers/bin/python
   munit-bench pipeline --dim 16 --size 640x360
   munit-bench start --model photo2illustration
-  munit-bench start --dim 64 --soak 600";
+  munit-bench start --dim 64 --soak 600
+  munit-bench train --dim 16 --size 128 --precision bf16
+  munit-bench report results --page docs/benchmarks.md";
 
 #[derive(Subcommand)]
 enum Command {
@@ -52,6 +57,10 @@ enum Command {
     #[cfg(feature = "video")]
     #[command(flatten)]
     InPipelines(in_pipelines::Command),
+    /// Time the iterations of training
+    Train(TrainArguments),
+    /// Make a page with charts of results that were written with --json
+    Report(ReportArguments),
 }
 
 #[derive(Args)]
@@ -98,6 +107,49 @@ struct CompareArguments {
     json: bool,
 }
 
+#[derive(Args)]
+struct TrainArguments {
+    /// Channels after the first convolution of every network
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    dim: i64,
+    /// Side of the pictures
+    #[arg(long, value_name = "PIXELS", default_value_t = 128)]
+    size: usize,
+    /// Pictures of each domain in an iteration
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
+    /// Weight of the cycle; 0 leaves it out
+    #[arg(long, value_name = "WEIGHT", default_value_t = 10.0)]
+    cycle: f64,
+    /// Number format of the networks' arithmetic
+    #[arg(long, value_enum, default_value_t)]
+    precision: TrainingPrecision,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Processor threads; 0 is munitfilter's own choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Iterations to time
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count)]
+    iterations: usize,
+    /// Iterations before those
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    warm_up: usize,
+    /// Print one JSON object: ms has the milliseconds of each iteration
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ReportArguments {
+    /// Folder of .json files, each with what one measurement printed
+    results: PathBuf,
+    /// The page; its charts go into the folder beside it that has its name
+    #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
+    page: PathBuf,
+}
+
 fn main() -> ExitCode {
     program::run("munit-bench", |arguments: Arguments| {
         match arguments.command {
@@ -105,6 +157,8 @@ fn main() -> ExitCode {
             Command::Compare(arguments) => compare_engines(&arguments),
             #[cfg(feature = "video")]
             Command::InPipelines(command) => command.run(),
+            Command::Train(arguments) => train(&arguments),
+            Command::Report(arguments) => report(&arguments),
         }
     })
 }
@@ -116,7 +170,7 @@ fn network(arguments: &NetworkArguments) -> anyhow::Result<()> {
         arguments.warm_up,
         arguments.frames,
     )?;
-    show(&result, arguments.json)
+    show(Measurement::Network(result), arguments.json)
 }
 
 fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
@@ -132,15 +186,42 @@ fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
         arguments.frames,
         &|what| eprintln!("munit-bench: {what}"),
     )?;
-    show(&result, arguments.json)
+    show(Measurement::Compare(result), arguments.json)
+}
+
+fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
+    let mut config = TrainConfig {
+        crop_image_height: arguments.size,
+        crop_image_width: arguments.size,
+        batch_size: arguments.batch,
+        recon_x_cyc_w: Some(arguments.cycle),
+        precision: arguments.precision,
+        ..TrainConfig::default()
+    };
+    config.generator.dim = arguments.dim;
+    config.discriminator.dim = arguments.dim;
+    let result = measure_training(
+        &config,
+        arguments.device,
+        arguments.threads,
+        arguments.warm_up,
+        arguments.iterations,
+    )?;
+    show(Measurement::Train(result), arguments.json)
+}
+
+fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
+    write_page(&read_records(&arguments.results)?, &arguments.page)?;
+    println!("{}", arguments.page.display());
+    Ok(())
 }
 
 /// Prints a result for people, or as one line of JSON.
-fn show(result: &(impl Display + Serialize), json: bool) -> anyhow::Result<()> {
+fn show(measurement: Measurement, json: bool) -> anyhow::Result<()> {
     let text = if json {
-        serde_json::to_string(result)? + "\n"
+        serde_json::to_string(&Record::of_this_process(measurement))? + "\n"
     } else {
-        result.to_string()
+        measurement.to_string()
     };
     std::io::stdout()
         .write_all(text.as_bytes())

@@ -1,8 +1,9 @@
 //! `munit-bench` from outside.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn bench(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_munit-bench"))
@@ -14,7 +15,7 @@ fn bench(arguments: &[&str]) -> Output {
 
 /// The JSON object that a measurement prints, in its only line.
 #[track_caller]
-fn json(arguments: &[&str]) -> Value {
+fn measured(arguments: &[&str]) -> Value {
     let output = bench(arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{errors}");
@@ -33,7 +34,7 @@ fn times(result: &Value, key: &str) -> Vec<f64> {
 
 #[test]
 fn the_network_s_frames_are_timed() {
-    let result = json(&[
+    let result = measured(&[
         "network",
         "--dim",
         "4",
@@ -134,7 +135,7 @@ fn other_engines_have_their_turns_and_those_that_fail_are_left_out() {
         "--peers",
         script,
     ];
-    let result = json(&[&arguments[..], &["--json"]].concat());
+    let result = measured(&[&arguments[..], &["--json"]].concat());
     assert_eq!(times(&result, "ms").len(), 6);
     assert_eq!(result["peers"].as_array().unwrap().len(), 1);
     let steady = &result["peers"][0];
@@ -156,7 +157,7 @@ fn other_engines_have_their_turns_and_those_that_fail_are_left_out() {
 
 #[test]
 fn the_pipeline_is_timed_beside_the_network() {
-    let result = json(&[
+    let result = measured(&[
         "pipeline",
         "--dim",
         "4",
@@ -184,7 +185,7 @@ fn the_pipeline_is_timed_beside_the_network() {
 
 #[test]
 fn starting_up_and_memory_are_measured() {
-    let result = json(&[
+    let result = measured(&[
         "start",
         "--dim",
         "4",
@@ -215,6 +216,185 @@ fn starting_up_and_memory_are_measured() {
     // libtorch alone is larger than this.
     assert!(resident.len() >= 2 && peak > 20.0, "{memory}");
     assert!(resident.iter().all(|mb| *mb <= peak), "{memory}");
+}
+
+#[test]
+fn iterations_of_training_are_timed() {
+    let result = measured(&[
+        "train",
+        "--dim",
+        "4",
+        "--size",
+        "64",
+        "--threads",
+        "1",
+        "--precision",
+        "fp32",
+        "--device",
+        "cpu",
+        "--iterations",
+        "2",
+        "--warm-up",
+        "0",
+        "--json",
+    ]);
+    assert_eq!(times(&result, "ms").len(), 2);
+    assert_eq!(result["precision"], "fp32");
+    assert_eq!((&result["dim"], &result["batch"]), (&4.into(), &1.into()));
+}
+
+/// Results as measurements print them, under names that put them into this order.
+fn write_results(folder: &Path) {
+    let subject = |size: &str| {
+        json!({
+            "model": "dim 8", "dim": 8, "size": size, "device": "cpu", "precision": "bf16",
+            "threads": 2, "multiply_adds_per_pixel": 1000.0,
+        })
+    };
+    let results = [
+        (
+            "compare",
+            subject("256x256"),
+            json!({
+                "ms": [4.0, 5.0, 6.0],
+                "peers": [{"name": "Slow & <steady>", "version": "Slow 1.2", "ms": [50.0, 60.0]}],
+                "left_out": [{"name": "Missing", "reason": "No module named missing"}],
+            }),
+        ),
+        ("network", subject("64x64"), json!({"ms": [1.0]})),
+        ("network", subject("256x256"), json!({"ms": [8.0]})),
+        ("network", subject("512x512"), json!({"ms": [32.0]})),
+        (
+            "pipeline",
+            subject("256x256"),
+            json!({
+                "ms": [5.2, 5.2], "network_ms": [5.0, 5.0], "source_ms": [0.1],
+            }),
+        ),
+        (
+            "start",
+            json!({"model": "dim 8", "size": "256x256", "device": "cpu"}),
+            json!({
+                "scan_ms": [400.0], "registered_ms": [200.0], "cuda_libraries": [],
+                "first_frame_ms": [500.0],
+                "memory": {"seconds": [1.0, 2.0], "resident_mb": [300.0, 310.0], "peak_mb": 320.0,
+                           "cuda_libraries": []},
+            }),
+        ),
+        (
+            "train",
+            json!({"dim": 8, "size": 128, "batch": 1, "cycle": 10.0, "precision": "fp32",
+                         "device": "cpu", "threads": 2}),
+            json!({"ms": [100.0, 120.0]}),
+        ),
+    ];
+    for (number, (measurement, subject, result)) in results.into_iter().enumerate() {
+        let mut record = json!({
+            "command": format!("munit-bench {measurement} --json"),
+            "measurement": measurement,
+            "machine": {"processor": "Abacus", "processors": 2, "instruction_sets": [],
+                        "memory_gb": 16.0, "gpus": [], "versions": {"libtorch": "2.11.0"}},
+        });
+        for part in [subject, result] {
+            let Value::Object(part) = part else {
+                unreachable!()
+            };
+            record.as_object_mut().unwrap().extend(part);
+        }
+        std::fs::write(folder.join(format!("{number}.json")), record.to_string()).unwrap();
+    }
+}
+
+/// Asserts that every element is closed and every attribute quoted.
+#[track_caller]
+fn assert_well_formed(name: &str, svg: &str) {
+    let mut open = vec![];
+    let mut rest = svg;
+    while let Some(start) = rest.find('<') {
+        let text = &rest[..start];
+        assert!(!text.contains('>'), "{name}: {text}");
+        let end = rest.find('>').unwrap_or_else(|| panic!("{name}: {rest}"));
+        let tag = &rest[start + 1..end];
+        assert_eq!(tag.matches('"').count() % 2, 0, "{name}: {tag}");
+        if let Some(closed) = tag.strip_prefix('/') {
+            assert_eq!(open.pop(), Some(closed), "{name}");
+        } else if !tag.ends_with('/') {
+            open.push(tag.split_whitespace().next().unwrap());
+        }
+        rest = &rest[end + 1..];
+    }
+    assert!(open.is_empty(), "{name}: {open:?}");
+    assert!(!svg.contains("NaN") && !svg.contains("inf"), "{name}");
+}
+
+#[test]
+fn a_page_is_made_of_results() {
+    let folder = tempfile::tempdir().unwrap();
+    write_results(folder.path());
+    let page = folder.path().join("figures.md");
+    let results = folder.path().to_str().unwrap();
+    let output = bench(&["report", results, "--page", page.to_str().unwrap()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+
+    let text = std::fs::read_to_string(&page).unwrap();
+    for expected in [
+        "| processor | Abacus, 2 processors |",
+        "| munitfilter bf16 | 5.00 | 4.20 to 5.80 | 1.00 |",
+        "| Slow & <steady> | 55.0 | 51.0 to 59.0 | 11.00 |",
+        "- Left out: Missing, dim 8: No module named missing",
+        "- dim 8: in proportion to pixels within 15 % at 2 of 3 sizes, from 256x256 to 512x512; a pixel \
+         costs more elsewhere: 2.00 times at 64x64.",
+        "| dim 8 | 512x512 | 32.0 | 32.0 | 32.0 | 31.2 | 122 | 0.016 |",
+        "| dim 8 | 256x256 | 5.20 | 5.20 | 5.20 | 192 | 5.00 | 0.100 | 1.040 |",
+        "| scan, ms | 400 | 400 | 400 | 600 |",
+        "| memory, dim 8, 256x256, MB | 305 | 301 | 309 | 700 |",
+        "| dim 8 | 1 of 128x128 | 10 | cpu, fp32, 2 threads | 110 | 102 | 118 |",
+        "munit-bench train --json",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    let charts = ["engines-1-256x256.svg", "pixels-1.svg", "pipeline-1.svg"];
+    for chart in charts {
+        assert!(text.contains(&format!("](figures/{chart})")), "{chart}");
+        let svg = std::fs::read_to_string(folder.path().join("figures").join(chart)).unwrap();
+        assert_well_formed(chart, &svg);
+        assert!(svg.contains(">dim 8"), "{chart}");
+    }
+    let engines = std::fs::read_to_string(folder.path().join("figures").join(charts[0])).unwrap();
+    assert!(engines.contains("Slow &amp; &lt;steady&gt;"), "{engines}");
+}
+
+#[test]
+fn results_of_different_machines_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    write_results(folder.path());
+    let changed = folder.path().join("1.json");
+    let text = std::fs::read_to_string(&changed).unwrap();
+    let page = folder.path().join("page.md");
+    let arguments = [
+        "report",
+        folder.path().to_str().unwrap(),
+        "--page",
+        page.to_str().unwrap(),
+    ];
+    for (content, expected) in [
+        (
+            text.replace("Abacus", "Slide rule"),
+            "(Abacus and Slide rule",
+        ),
+        (
+            "{}".to_owned(),
+            "1.json: is not what munit-bench prints with --json",
+        ),
+    ] {
+        std::fs::write(&changed, content).unwrap();
+        let output = bench(&arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(expected), "{errors}");
+        assert!(!page.exists());
+    }
 }
 
 #[test]

@@ -28,10 +28,12 @@ pub struct StartResult {
     pub memory: Memory,
 }
 
-/// Bars that this project has set itself.
-const SCAN_BAR: f64 = 600.0;
-const FIRST_FRAME_BAR: f64 = 1000.0;
-const MEMORY_BAR: f64 = 700.0;
+/// Milliseconds that a scan of the plugin may take.
+pub const SCAN_BAR: f64 = 600.0;
+/// Milliseconds that may pass to the first frame of a shipped model on a CPU.
+pub const FIRST_FRAME_BAR: f64 = 1000.0;
+/// What a pipeline with dim 64 at 256x256 may take of memory, in 10⁶ bytes.
+pub const MEMORY_BAR: f64 = 700.0;
 
 impl fmt::Display for StartResult {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
@@ -78,23 +80,25 @@ const WARM_UP_SHARE: f64 = 0.2;
 impl Memory {
     /// Resident memory once the pipeline has warmed up.
     pub fn steady(&self) -> Option<Spread> {
-        Spread::of(&self.resident_mb[self.warm_up()..])
+        Spread::of(self.after_warm_up())
     }
 
     /// By how many 10⁶ bytes the last fifth of the run lies above the fifth after the warm-up; the
     /// medians of each.
     pub fn growth(&self) -> Option<f64> {
-        let steady = &self.resident_mb[self.warm_up()..];
+        let steady = self.after_warm_up();
         let part = (steady.len() / 4).max(1);
         let early = Spread::of(steady.get(..part)?)?;
         let late = Spread::of(&steady[steady.len() - part..])?;
         Some(late.median - early.median)
     }
 
-    fn warm_up(&self) -> usize {
+    /// What was seen once the pipeline had warmed up.
+    pub fn after_warm_up(&self) -> &[f64] {
         let last = self.seconds.last().copied().unwrap_or_default();
-        self.seconds
-            .partition_point(|seconds| *seconds < WARM_UP_SHARE * last)
+        let is_early = |seconds: &f64| *seconds < WARM_UP_SHARE * last;
+        let early = self.seconds.partition_point(is_early);
+        self.resident_mb.get(early..).unwrap_or_default()
     }
 }
 

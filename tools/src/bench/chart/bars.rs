@@ -1,0 +1,86 @@
+//! The same rows in several panels side by side, a bar from zero in each.
+
+use super::svg::{Anchor, Svg, TextStyle};
+use super::{BLUE, GREY, INK, short};
+use crate::bench::statistics::Spread;
+
+/// One panel: a value for each row, if it has one, on a scale of its own.
+#[derive(Clone, Debug)]
+pub struct BarPanel {
+    /// What stands above it.
+    pub heading: String,
+    /// In the order of the rows.
+    pub values: Vec<Option<Spread>>,
+}
+
+const NAMES: f64 = 346.0;
+const PANEL: f64 = 186.0;
+const GAP: f64 = 24.0;
+/// For the number behind the longest bar.
+const NUMBER: f64 = 46.0;
+const ROW: f64 = 26.0;
+const TOP: f64 = 62.0;
+
+/// Draws bars as long as the medians, with a thin line from the tenth to the ninetieth percentile.
+/// The first row is ours.
+pub fn bar_panels(title: &str, unit: &str, rows: &[String], panels: &[BarPanel]) -> String {
+    let width = NAMES + panels.len() as f64 * (PANEL + GAP);
+    let height = TOP + rows.len() as f64 * ROW + 14.0;
+    let mut svg = Svg::new(width, height, title);
+    svg.text((12.0, 24.0), Anchor::Start, TextStyle::HEADING, title);
+    for (index, name) in rows.iter().enumerate() {
+        let style = if index == 0 {
+            TextStyle::LABEL.strong(BLUE)
+        } else {
+            TextStyle::LABEL
+        };
+        let baseline = TOP + index as f64 * ROW + 17.0;
+        svg.text((NAMES - 12.0, baseline), Anchor::End, style, name);
+    }
+    for (index, panel) in panels.iter().enumerate() {
+        draw(&mut svg, NAMES + index as f64 * (PANEL + GAP), panel, unit);
+    }
+    svg.finish()
+}
+
+fn draw(svg: &mut Svg, left: f64, panel: &BarPanel, unit: &str) {
+    let style = TextStyle::HEADING;
+    svg.text(
+        (left, TOP - 14.0),
+        Anchor::Start,
+        style,
+        &format!("{}, {unit}", panel.heading),
+    );
+    let spreads = panel.values.iter().flatten();
+    let largest = spreads
+        .map(|one| one.p90.max(one.median))
+        .fold(0.0, f64::max);
+    let scale = (PANEL - NUMBER) / largest.max(f64::MIN_POSITIVE);
+    let bottom = TOP + panel.values.len() as f64 * ROW;
+    svg.line((left, TOP), (left, bottom), GREY, 1.0, "");
+    for (index, spread) in panel.values.iter().enumerate() {
+        let top = TOP + index as f64 * ROW;
+        let Some(spread) = spread else {
+            let style = TextStyle::AXIS;
+            svg.text((left + 6.0, top + 17.0), Anchor::Start, style, "left out");
+            continue;
+        };
+        let colour = if index == 0 { BLUE } else { GREY };
+        svg.rectangle((left, top + 4.0), scale * spread.median, ROW - 8.0, colour);
+        let middle = top + ROW / 2.0;
+        let ends = [spread.p10, spread.p90].map(|value| left + scale * value);
+        svg.line((ends[0], middle), (ends[1], middle), INK, 1.5, "");
+        let style = if index == 0 {
+            TextStyle::LABEL.strong(BLUE)
+        } else {
+            TextStyle::LABEL
+        };
+        let end = ends[1].max(left + scale * spread.median) + 5.0;
+        svg.text(
+            (end, top + 17.0),
+            Anchor::Start,
+            style,
+            &short(spread.median),
+        );
+    }
+}

@@ -1,0 +1,170 @@
+//! The few shapes that the charts consist of.
+
+use std::fmt::Write;
+
+use super::{INK, PALE_INK};
+
+/// A drawing on white; sizes in pixels, y downwards.
+pub struct Svg {
+    width: f64,
+    height: f64,
+    title: String,
+    body: String,
+}
+
+/// Which end of a text its position is.
+#[derive(Clone, Copy)]
+pub enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// How a text looks.
+#[derive(Clone, Copy)]
+pub struct TextStyle {
+    pub size: f64,
+    pub colour: &'static str,
+    pub bold: bool,
+}
+
+impl TextStyle {
+    /// Names and values.
+    pub const LABEL: Self = Self {
+        size: 13.0,
+        colour: INK,
+        bold: false,
+    };
+    /// What stands above a panel.
+    pub const HEADING: Self = Self {
+        size: 14.0,
+        bold: true,
+        ..Self::LABEL
+    };
+    /// Axes.
+    pub const AXIS: Self = Self {
+        size: 12.0,
+        colour: PALE_INK,
+        bold: false,
+    };
+
+    /// The same in another colour and bold.
+    pub fn strong(self, colour: &'static str) -> Self {
+        Self {
+            colour,
+            bold: true,
+            ..self
+        }
+    }
+}
+
+impl Svg {
+    /// `title`: what is told to those who cannot see the drawing.
+    pub fn new(width: f64, height: f64, title: &str) -> Self {
+        Self {
+            width,
+            height,
+            title: title.to_owned(),
+            body: String::new(),
+        }
+    }
+
+    /// A text with a white rim, so that it can be read across lines; `y` is its base line.
+    pub fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, style: TextStyle, text: &str) {
+        let anchor = match anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        let weight = if style.bold {
+            " font-weight=\"600\""
+        } else {
+            ""
+        };
+        self.push(format_args!(
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{}\" \
+             fill=\"{}\" stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\"{weight}>{}</text>",
+            style.size,
+            style.colour,
+            escaped(text)
+        ));
+    }
+
+    /// A straight line of this width; `dashes` as SVG has them, empty for none.
+    pub fn line(
+        &mut self,
+        (x1, y1): (f64, f64),
+        (x2, y2): (f64, f64),
+        colour: &str,
+        width: f64,
+        dashes: &str,
+    ) {
+        let dashes = match dashes {
+            "" => String::new(),
+            dashes => format!(" stroke-dasharray=\"{dashes}\""),
+        };
+        self.push(format_args!(
+            "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\" \
+             stroke-width=\"{width}\"{dashes}/>"
+        ));
+    }
+
+    /// A filled rectangle.
+    pub fn rectangle(&mut self, (x, y): (f64, f64), width: f64, height: f64, colour: &str) {
+        self.push(format_args!(
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
+             fill=\"{colour}\"/>"
+        ));
+    }
+
+    /// A filled dot, or a ring.
+    pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: &str, filled: bool) {
+        let fill = if filled { colour } else { "white" };
+        self.push(format_args!(
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{fill}\" \
+             stroke=\"{colour}\" stroke-width=\"2\"/>"
+        ));
+    }
+
+    /// Straight lines from point to point.
+    pub fn path(&mut self, points: &[(f64, f64)], colour: &str) {
+        let mut list = String::new();
+        for (x, y) in points {
+            // Writing to a string cannot fail.
+            let _ = write!(list, "{x:.1},{y:.1} ");
+        }
+        self.push(format_args!(
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            list.trim_end()
+        ));
+    }
+
+    fn push(&mut self, element: std::fmt::Arguments) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.body, "{element}");
+    }
+
+    /// The whole file.
+    pub fn finish(self) -> String {
+        let Self {
+            width,
+            height,
+            title,
+            body,
+        } = self;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" \
+             viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" \
+             font-family=\"system-ui, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif\">\n\
+             <title>{}</title>\n\
+             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n",
+            escaped(&title)
+        )
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
