@@ -16,6 +16,7 @@ fn main() {
         None => libraries.with_file_name("include"),
     };
     let sources = [
+        "src/networks/adam.cpp",
         "src/networks/kernels.cpp",
         "src/runtime/stream.cpp",
         "src/runtime/warnings.cpp",
@@ -23,6 +24,7 @@ fn main() {
     for source in sources {
         println!("cargo:rerun-if-changed={source}");
     }
+    println!("cargo:rerun-if-changed=src/networks/failure.h");
     println!("cargo:rerun-if-env-changed=LIBTORCH_INCLUDE");
     cc::Build::new()
         .cpp(true)

@@ -1,7 +1,7 @@
 //! Adam with L2 decay (arXiv 1412.6980), over parameters that lie in one stretch of memory.
 
 use anyhow::{Context, Result};
-use munit::networks::Parameter;
+use munit::networks::{AdamStep, Parameter, adam_step};
 use tch::Tensor;
 
 /// Numerical guard beside the root of the mean squared gradient.
@@ -28,15 +28,25 @@ pub struct Span {
 }
 
 impl Span {
-    /// The parameter's part of `vector`, which shares its storage.
+    /// The parameter's part of `vector`, which shares its storage. Convolutions' weights, [outputs,
+    /// inputs, height, width], lie there with their inputs last, which is how convolutions read them.
     ///
     /// # Errors
     /// If `vector` is too short.
     pub fn view(&self, vector: &Tensor) -> Result<Tensor> {
+        let flat = self.flat(vector)?;
+        Ok(match *self.shape.as_slice() {
+            [outputs, inputs, height, width] => flat
+                .f_view([outputs, height, width, inputs])?
+                .f_permute([0, 3, 1, 2])?,
+            _ => flat.f_view(self.shape.as_slice())?,
+        })
+    }
+
+    /// The same as one row, in the order in which it lies there.
+    fn flat(&self, vector: &Tensor) -> Result<Tensor> {
         let length = self.shape.iter().product::<i64>();
-        Ok(vector
-            .f_narrow(0, self.start, length)?
-            .f_view(self.shape.as_slice())?)
+        Ok(vector.f_narrow(0, self.start, length)?)
     }
 }
 
@@ -63,8 +73,8 @@ impl FlatParameters {
         tch::no_grad(|| {
             let flattened = tensors
                 .iter()
-                .map(|tensor| tensor.f_detach()?.f_reshape([-1]))
-                .collect::<Result<Vec<_>, _>>()?;
+                .map(|tensor| flatten(&tensor.f_detach()?))
+                .collect::<Result<Vec<_>>>()?;
             let vector = Tensor::f_cat(&flattened, 0)?;
             for (tensor, span) in tensors.iter_mut().zip(&spans) {
                 tensor.f_set_data(&span.view(&vector)?)?;
@@ -87,13 +97,12 @@ impl FlatParameters {
         &self.spans
     }
 
-    /// The gradients, one after another: `[total]`.
+    /// The gradient of each parameter, in the order of [`Self::spans`].
     ///
     /// # Errors
     /// A parameter that the loss does not depend on.
-    pub fn gradient(&self) -> Result<Tensor> {
-        let gradients = self
-            .parameters
+    pub fn gradients(&self) -> Result<Vec<Tensor>> {
+        self.parameters
             .iter()
             .zip(&self.spans)
             .map(|(parameter, span)| {
@@ -101,10 +110,9 @@ impl FlatParameters {
                 if !gradient.defined() {
                     anyhow::bail!("the loss does not depend on parameter {}", span.name);
                 }
-                Ok(gradient.f_reshape([-1])?)
+                Ok(gradient)
             })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_cat(&gradients, 0)?)
+            .collect()
     }
 
     /// Forgets the gradients.
@@ -174,26 +182,39 @@ impl Adam {
             weight_decay,
         } = self.options;
         tch::no_grad(|| {
-            let mut gradient = parameters.gradient().context("optimiser")?;
-            if weight_decay != 0.0 {
-                let _ = gradient.f_add_(&parameters.vector.f_mul_scalar(weight_decay)?)?;
-            }
+            let gradients = parameters.gradients().context("optimiser")?;
+            let gradients = gradients.iter().map(flatten).collect::<Result<Vec<_>>>()?;
+            let flat = |vector: &Tensor| -> Result<Vec<Tensor>> {
+                let spans = parameters.spans.iter();
+                spans.map(|span| span.flat(vector)).collect()
+            };
             self.updates += 1;
-            let correction = |beta: f64| 1.0 - beta.powf(self.updates as f64);
-            let _ = self.mean.f_lerp_(&gradient, 1.0 - beta1)?;
-            let square = gradient.f_square_()?.f_mul_scalar_(1.0 - beta2)?;
-            let _ = self.mean_square.f_mul_scalar_(beta2)?.f_add_(&square)?;
-            let mut step = self.mean_square.f_sqrt()?;
-            let _ = step
-                .f_div_scalar_(correction(beta2).sqrt())?
-                .f_add_scalar_(EPSILON)?
-                .f_reciprocal_()?
-                .f_mul_(&self.mean)?
-                .f_mul_scalar_(-learning_rate / correction(beta1))?;
-            let _ = parameters.vector.f_add_(&step)?;
+            let step = AdamStep {
+                updates: self.updates as f64,
+                learning_rate,
+                beta1,
+                beta2,
+                weight_decay,
+                epsilon: EPSILON,
+            };
+            adam_step(
+                &flat(&parameters.vector)?,
+                &gradients,
+                &flat(&self.mean)?,
+                &flat(&self.mean_square)?,
+                &step,
+            )?;
             Ok(())
         })
     }
+}
+
+/// The numbers of `tensor` in the order in which [`Span::view`] has them in memory.
+fn flatten(tensor: &Tensor) -> Result<Tensor> {
+    Ok(match tensor.dim() {
+        4 => tensor.f_permute([0, 2, 3, 1])?.f_reshape([-1])?,
+        _ => tensor.f_reshape([-1])?,
+    })
 }
 
 /// Names must be unique across the networks of one optimiser: `gen_a.…`, `dis_b.…`.
@@ -274,10 +295,27 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_convolutions_keep_their_values_and_lie_inputs_last() {
+        let values: Vec<f32> = (0..2 * 3 * 4 * 5).map(|value| value as f32).collect();
+        let mut weight = parameter("weight", &values, false);
+        let original = weight.tensor.view([2, 3, 4, 5]);
+        weight.tensor = original.copy().set_requires_grad(true);
+        weight.trainable = true;
+        let parameters = [weight];
+        let flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        let weight = &parameters[0].tensor;
+        assert_eq!(weight, &original);
+        assert_eq!(weight.stride(), [60, 1, 15, 3]);
+        let view = flat.spans()[0].view(flat.vector()).unwrap();
+        assert_eq!(view.data_ptr(), weight.data_ptr());
+        assert_eq!(view, original);
+    }
+
+    #[test]
     fn a_parameter_without_gradient_is_named() {
         let parameters = [parameter("idle", &[1.0], true)];
         let flat = FlatParameters::new(named("net", &parameters)).unwrap();
-        let error = flat.gradient().unwrap_err().to_string();
+        let error = flat.gradients().unwrap_err().to_string();
         assert!(error.contains("net.idle"), "{error}");
         let zeros = Tensor::zeros([1], (Kind::Float, Device::Cpu));
         flat.set_requires_grad(false).unwrap();

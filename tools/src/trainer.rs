@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use munit::config::{Domain, Family};
+use munit::config::{Domain, Family, Norm};
 use munit::networks::{Discriminator, Generator, ParameterStore, Vgg16};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -211,8 +211,14 @@ impl Trainer {
             b: channels_last(&x_b.f_to_device(self.device)?.f_to_kind(kind)?)?,
         };
         let [generator_rate, discriminator_rate] = self.config.learning_rates(self.iteration);
-        let discriminator_terms = self.discriminator_update(&x, discriminator_rate, noise)?;
-        let generator_terms = self.generator_update(&x, generator_rate, noise)?;
+        // Both updates see the generators as they are now, so that pictures are encoded once.
+        let content = Pair {
+            a: self.generators.a.encode_content(&x.a)?,
+            b: self.generators.b.encode_content(&x.b)?,
+        };
+        let discriminator_terms =
+            self.discriminator_update(&x, &content, discriminator_rate, noise)?;
+        let generator_terms = self.generator_update(&x, content, generator_rate, noise)?;
         self.iteration += 1;
         self.ema
             .update(self.generator_parameters.vector(), self.iteration)?;
@@ -225,17 +231,17 @@ impl Trainer {
     fn discriminator_update(
         &mut self,
         x: &Pair<Tensor>,
+        content: &Pair<Tensor>,
         rate: f64,
         noise: &mut Noise,
     ) -> Result<Terms> {
-        let fake = tch::no_grad(|| self.translations(x, noise))?;
+        let fake = tch::no_grad(|| self.translations(content, noise))?;
         let mut terms = Terms::default();
         for (name, discriminator, fake, real) in [
             ("dis_a", &self.discriminators.a, &fake.a, &x.a),
             ("dis_b", &self.discriminators.b, &fake.b, &x.b),
         ] {
-            let scores_fake = discriminator.forward(fake)?;
-            let scores_real = discriminator.forward(real)?;
+            let [scores_fake, scores_real] = self.judge(discriminator, [fake, real])?;
             let gan_type = self.config.discriminator.gan_type;
             let loss = discriminator_loss(gan_type, &scores_fake, &scores_real)?;
             terms.add(name, self.config.gan_w, loss)?;
@@ -247,21 +253,44 @@ impl Trainer {
         Ok(terms)
     }
 
+    /// Scores of each scale for both of `pictures`: in one pass, unless the network would notice.
+    fn judge(
+        &self,
+        discriminator: &Discriminator,
+        pictures: [&Tensor; 2],
+    ) -> Result<[Vec<Tensor>; 2]> {
+        match self.config.discriminator.norm {
+            // Statistics over all pictures of a pass, and a power iteration in each pass.
+            Norm::Batch | Norm::Spectral => Ok([
+                discriminator.forward(pictures[0])?,
+                discriminator.forward(pictures[1])?,
+            ]),
+            _ => {
+                let mut scores = [vec![], vec![]];
+                for both in discriminator.forward(&join(pictures)?)? {
+                    let [first, second] = part(&both)?;
+                    scores[0].push(first);
+                    scores[1].push(second);
+                }
+                Ok(scores)
+            }
+        }
+    }
+
     /// Pictures translated into each domain, with styles or latent noise drawn anew.
-    fn translations(&self, x: &Pair<Tensor>, noise: &mut Noise) -> Result<Pair<Tensor>> {
+    fn translations(&self, content: &Pair<Tensor>, noise: &mut Noise) -> Result<Pair<Tensor>> {
         let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         match self.config.architecture().family {
             Family::Munit => {
-                let style = self.draw_styles(&x.a, noise)?;
-                let (c_a, c_b) = (gen_a.encode_content(&x.a)?, gen_b.encode_content(&x.b)?);
+                let style = self.draw_styles(&content.a, noise)?;
                 Ok(Pair {
-                    a: gen_a.decode(&c_b, Some(&style.a))?,
-                    b: gen_b.decode(&c_a, Some(&style.b))?,
+                    a: gen_a.decode(&content.b, Some(&style.a))?,
+                    b: gen_b.decode(&content.a, Some(&style.b))?,
                 })
             }
             Family::Unit => {
-                let h_a = self.noisy(&gen_a.encode_content(&x.a)?, noise)?;
-                let h_b = self.noisy(&gen_b.encode_content(&x.b)?, noise)?;
+                let h_a = self.noisy(&content.a, noise)?;
+                let h_b = self.noisy(&content.b, noise)?;
                 Ok(Pair {
                     a: gen_a.decode(&h_b, None)?,
                     b: gen_b.decode(&h_a, None)?,
@@ -273,14 +302,15 @@ impl Trainer {
     fn generator_update(
         &mut self,
         x: &Pair<Tensor>,
+        content: Pair<Tensor>,
         rate: f64,
         noise: &mut Noise,
     ) -> Result<Terms> {
         // Gradients pass through the discriminators, but none of theirs is wanted.
         self.discriminator_parameters.set_requires_grad(false)?;
         let terms = match self.config.architecture().family {
-            Family::Munit => self.munit_generator_terms(x, noise),
-            Family::Unit => self.unit_generator_terms(x, noise),
+            Family::Munit => self.munit_generator_terms(x, content, noise),
+            Family::Unit => self.unit_generator_terms(x, content, noise),
         }
         .and_then(|terms| {
             self.generator_parameters.zero_grad();
@@ -295,17 +325,22 @@ impl Trainer {
     }
 
     /// arXiv 1804.04732, equations 1 to 5, and the style-augmented cycle of section 5.1.
-    fn munit_generator_terms(&self, x: &Pair<Tensor>, noise: &mut Noise) -> Result<Terms> {
+    fn munit_generator_terms(
+        &self,
+        x: &Pair<Tensor>,
+        Pair { a: c_a, b: c_b }: Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Terms> {
         let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         let config = &self.config;
-        let s = self.draw_styles(&x.a, noise)?;
+        let s = self.draw_styles(&c_a, noise)?;
+        let (s_a_prime, s_b_prime) = (gen_a.encode_style(&x.a)?, gen_b.encode_style(&x.b)?);
 
-        let (c_a, s_a_prime) = (gen_a.encode_content(&x.a)?, gen_a.encode_style(&x.a)?);
-        let (c_b, s_b_prime) = (gen_b.encode_content(&x.b)?, gen_b.encode_style(&x.b)?);
-        let x_a_recon = gen_a.decode(&c_a, Some(&s_a_prime))?;
-        let x_b_recon = gen_b.decode(&c_b, Some(&s_b_prime))?;
-        let x_ba = gen_a.decode(&c_b, Some(&s.a))?;
-        let x_ab = gen_b.decode(&c_a, Some(&s.b))?;
+        // A decoder's reconstruction and translation in one pass.
+        let styles = join([&s_a_prime, &s.a])?;
+        let [x_a_recon, x_ba] = part(&gen_a.decode(&join([&c_a, &c_b])?, Some(&styles))?)?;
+        let styles = join([&s_b_prime, &s.b])?;
+        let [x_b_recon, x_ab] = part(&gen_b.decode(&join([&c_b, &c_a])?, Some(&styles))?)?;
         let (c_b_recon, s_a_recon) = (gen_a.encode_content(&x_ba)?, gen_a.encode_style(&x_ba)?);
         let (c_a_recon, s_b_recon) = (gen_b.encode_content(&x_ab)?, gen_b.encode_style(&x_ab)?);
 
@@ -328,16 +363,19 @@ impl Trainer {
     }
 
     /// arXiv 1703.00848, equations 3 to 9.
-    fn unit_generator_terms(&self, x: &Pair<Tensor>, noise: &mut Noise) -> Result<Terms> {
+    fn unit_generator_terms(
+        &self,
+        x: &Pair<Tensor>,
+        Pair { a: h_a, b: h_b }: Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Terms> {
         let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         let config = &self.config;
-
-        let (h_a, h_b) = (gen_a.encode_content(&x.a)?, gen_b.encode_content(&x.b)?);
         let (noisy_a, noisy_b) = (self.noisy(&h_a, noise)?, self.noisy(&h_b, noise)?);
-        let x_a_recon = gen_a.decode(&noisy_a, None)?;
-        let x_b_recon = gen_b.decode(&noisy_b, None)?;
-        let x_ba = gen_a.decode(&noisy_b, None)?;
-        let x_ab = gen_b.decode(&noisy_a, None)?;
+
+        // A decoder's reconstruction and translation in one pass.
+        let [x_a_recon, x_ba] = part(&gen_a.decode(&join([&noisy_a, &noisy_b])?, None)?)?;
+        let [x_b_recon, x_ab] = part(&gen_b.decode(&join([&noisy_b, &noisy_a])?, None)?)?;
         let h_b_recon = gen_a.encode_content(&x_ba)?;
         let noisy_b_recon = self.noisy(&h_b_recon, noise)?;
         let h_a_recon = gen_b.encode_content(&x_ab)?;
@@ -419,6 +457,18 @@ fn backward(terms: &Terms) -> Result<()> {
         .context("a loss without terms")?
         .f_backward()?;
     Ok(())
+}
+
+/// Two batches as one.
+fn join(batches: [&Tensor; 2]) -> Result<Tensor> {
+    Ok(Tensor::f_cat(&batches, 0)?)
+}
+
+/// The two batches of which `batch` was joined.
+fn part(batch: &Tensor) -> Result<[Tensor; 2]> {
+    let halves = batch.f_chunk(2, 0)?;
+    <[Tensor; 2]>::try_from(halves)
+        .map_err(|parts| anyhow::anyhow!("a batch fell into {} parts", parts.len()))
 }
 
 /// The same pictures with the channels of a pixel side by side in memory, the layout in which

@@ -2,9 +2,6 @@
 // where gradients go.
 
 #include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <exception>
 #include <memory>
 #include <mutex>
 
@@ -15,6 +12,8 @@
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
+
+#include "failure.h"
 
 extern "C" {
 
@@ -224,13 +223,8 @@ char* munit_normalise(
     MunitForward forward,
     MunitBackward backward,
     at::Tensor** result) {
-    try {
+    return failure_of([&] {
         const Options options{extent, slope, forward, backward};
         *result = new at::Tensor(normalise(*x, given(scale), given(shift), given(residual), options));
-        return nullptr;
-    } catch (const c10::Error& error) {
-        return strdup(error.what_without_backtrace());
-    } catch (const std::exception& error) {
-        return strdup(error.what());
-    }
+    });
 }

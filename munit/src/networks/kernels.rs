@@ -98,9 +98,15 @@ fn fused(x: &Tensor, norm: Norm, slope: f64, residual: Option<&Tensor>) -> Resul
             &raw mut result,
         )
     };
+    check(problem)?;
+    // SAFETY: a new tensor, which no one else refers to.
+    Ok(unsafe { Tensor::from_ptr(result) })
+}
+
+/// The error that our C++ code has returned, if it has.
+pub(super) fn check(problem: *mut c_char) -> Result<()> {
     if problem.is_null() {
-        // SAFETY: a new tensor, which no one else refers to.
-        return Ok(unsafe { Tensor::from_ptr(result) });
+        return Ok(());
     }
     // SAFETY: a C string made by `strdup`, freed once.
     let text = unsafe {

@@ -1,5 +1,6 @@
 //! The networks, exact and differentiable: they reproduce the published ones number by number.
 
+mod adam;
 mod blocks;
 mod discriminator;
 mod generator;
@@ -8,6 +9,7 @@ mod normalise;
 mod parameters;
 mod perceptual;
 
+pub use adam::{AdamStep, adam_step};
 pub use discriminator::Discriminator;
 pub use generator::Generator;
 pub use kernels::differentiable_twice;
