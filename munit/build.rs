@@ -18,7 +18,7 @@ fn main() {
     let sources = [
         "src/networks/adam.cpp",
         "src/networks/kernels.cpp",
-        "src/runtime/stream.cpp",
+        "src/runtime/device.cpp",
         "src/runtime/warnings.cpp",
     ];
     for source in sources {

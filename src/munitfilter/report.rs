@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use munit::StyleCode;
-use munit::runtime::DeviceChoice;
+use munit::runtime::{DeviceChoice, device_memory};
 use tch::Device;
 
 use super::loaded_model::LoadedModel;
@@ -52,6 +52,9 @@ pub(super) fn stats_structure(
             .field("device", device_name(in_use.model.device))
             .field("precision", in_use.model.precision.to_string())
             .field("inference-size", in_use.inference_size);
+        if let Some(bytes) = device_memory(in_use.model.device) {
+            builder = builder.field("device-memory", bytes);
+        }
         if let Some(hash) = in_use.model.hash() {
             builder = builder.field("model-sha256", hash);
         }

@@ -45,6 +45,7 @@ fn statistics_count_and_time() {
     assert_eq!(stats.get::<&str>("precision").unwrap(), "fp32");
     assert_eq!(stats.get::<u32>("inference-size").unwrap(), SIDE as u32);
     assert!(stats.get::<u64>("memory").unwrap() > 1 << 20);
+    assert!(!stats.has_field("device-memory"), "the CPU has none");
     for stage in ["map", "upload", "network", "download", "push"] {
         let stage = stats.get::<gst::Structure>(stage).unwrap();
         let times = ["p50", "p95", "max"].map(|name| stage.get::<u64>(name).unwrap());

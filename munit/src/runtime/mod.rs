@@ -5,6 +5,7 @@ pub mod picture;
 pub mod translator;
 
 mod border;
+mod device_memory;
 #[cfg(target_arch = "x86_64")]
 mod direct;
 mod generator;
@@ -31,6 +32,7 @@ use crate::{element, simd};
 
 pub use crate::openmp::tame_spinning;
 pub use device::{DeviceChoice, Precision};
+pub use device_memory::device_memory;
 pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};

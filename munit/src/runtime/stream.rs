@@ -78,15 +78,16 @@ pub(super) fn synchronize_device(device: Device) -> Result<()> {
     check(unsafe { munit_device_synchronize(number(device)) })
 }
 
-fn number(device: Device) -> c_int {
+/// A device as device.cpp numbers it.
+pub(super) fn number(device: Device) -> c_int {
     match device {
         Device::Cuda(number) => c_int::try_from(number).unwrap_or(c_int::MAX),
         _ => -1,
     }
 }
 
-/// Takes a message of stream.cpp's, null where nothing has failed.
-fn check(message: *mut c_char) -> Result<()> {
+/// Takes a message of device.cpp's, null where nothing has failed.
+pub(super) fn check(message: *mut c_char) -> Result<()> {
     if message.is_null() {
         return Ok(());
     }

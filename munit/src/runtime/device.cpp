@@ -1,11 +1,13 @@
-// Streams of a device by libtorch's interface that all devices share: no CUDA header, and no
-// library that libtorch does not load itself.
+// Streams and memory of a device by libtorch's interfaces that all devices share: no CUDA header, and
+// no library that libtorch does not load itself.
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace {
@@ -30,7 +32,7 @@ char* message_of(const Action& action) {
     } catch (const std::exception& error) {
         return strdup(error.what());
     } catch (...) {
-        return strdup("unknown failure of a device's stream");
+        return strdup("unknown failure of a device");
     }
 }
 
@@ -63,6 +65,16 @@ extern "C" char* munit_device_synchronize(int device) {
     return message_of([&] {
         const c10::impl::VirtualGuardImpl guard(device_of(device).type());
         guard.synchronizeDevice(device_of(device).index());
+    });
+}
+
+extern "C" char* munit_device_memory(int device, std::int64_t* bytes) {
+    return message_of([&] {
+        const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+        auto* allocator = c10::getDeviceAllocator(device_of(device).type());
+        *bytes = allocator->initialized()
+            ? allocator->getDeviceStats(device_of(device).index()).reserved_bytes[all].current
+            : 0;
     });
 }
 
