@@ -138,7 +138,8 @@ impl MunitFilter {
     /// The value of the property `stats`.
     pub(super) fn stats(&self) -> gst::Structure {
         let in_use = lock(&self.in_use).clone();
-        stats_structure(&mut lock(&self.statistics), in_use.as_ref())
+        let translated = self.exchange.counts().processed;
+        stats_structure(&mut lock(&self.statistics), translated, in_use.as_ref())
     }
 
     /// Width and height of the frames, once known.
@@ -349,10 +350,10 @@ impl ObjectSubclass for MunitFilter {
                     |filter| filter.sink_chain(buffer),
                 )
             })
-            .event_function(|pad, parent, event| {
+            .event_full_function(|pad, parent, event| {
                 Self::catch_panic_pad_function(
                     parent,
-                    || false,
+                    || Err(gst::FlowError::Error),
                     |filter| filter.sink_event(pad, event),
                 )
             })

@@ -45,6 +45,13 @@ impl Stream {
 /// size.
 const FULL_QUALITY: f64 = 1_000_000.0;
 
+/// What an event function says of an event that it took or (false) could not.
+fn taken(taken: bool) -> Result<gst::FlowSuccess, gst::FlowError> {
+    taken
+        .then_some(gst::FlowSuccess::Ok)
+        .ok_or(gst::FlowError::Error)
+}
+
 /// The sink pad.
 impl MunitFilter {
     pub(super) fn sink_chain(
@@ -104,22 +111,30 @@ impl MunitFilter {
         let _ = element.post_message(message);
     }
 
-    pub(super) fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+    /// The error says why an event was refused: upstream must not take a stop for caps that do not
+    /// fit.
+    pub(super) fn sink_event(
+        &self,
+        pad: &gst::Pad,
+        event: gst::Event,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::log!(CAT, obj = pad, "{event:?}");
         match event.view() {
             gst::EventView::FlushStart(_) => {
                 let pushed = self.src_pad.push_event(event);
                 self.exchange.start_flush();
                 self.pause_output();
-                return pushed;
+                return taken(pushed);
             }
             gst::EventView::FlushStop(_) => {
                 let pushed = self.src_pad.push_event(event);
                 lock(&self.stream).segment = gst::FormattedSegment::new();
                 self.exchange.stop_flush();
-                return self.start_output() && pushed;
+                return taken(self.start_output() && pushed);
             }
-            gst::EventView::Caps(caps) if !self.set_caps(caps.caps()) => return false,
+            gst::EventView::Caps(caps) if !self.set_caps(caps.caps()) => {
+                return Err(gst::FlowError::NotNegotiated);
+            }
             gst::EventView::Segment(segment) => {
                 let segment = segment.segment().downcast_ref::<gst::ClockTime>();
                 lock(&self.stream).segment = segment.cloned().unwrap_or_default();
@@ -127,7 +142,7 @@ impl MunitFilter {
             _ => {}
         }
         if !event.is_serialized() {
-            return gst::Pad::event_default(pad, Some(&*self.obj()), event);
+            return taken(gst::Pad::event_default(pad, Some(&*self.obj()), event));
         }
         let is_eos = event.type_() == gst::EventType::Eos;
         match event.type_() {
@@ -138,14 +153,14 @@ impl MunitFilter {
             _ => {}
         }
         match self.exchange.offer_event(event) {
-            Ok(()) => true,
+            Ok(()) => Ok(gst::FlowSuccess::Ok),
             Err(error) => {
                 gst::debug!(CAT, obj = pad, "event refused: {error}");
                 // Whoever ended the stream downstream waits for its end all the same.
                 if is_eos && !self.post_flow_error(error) && error == gst::FlowError::Eos {
-                    return self.src_pad.push_event(gst::event::Eos::new());
+                    return taken(self.src_pad.push_event(gst::event::Eos::new()));
                 }
-                false
+                Err(error)
             }
         }
     }

@@ -29,12 +29,14 @@ pub(super) struct InUse {
 /// The structure of the property `stats`.
 pub(super) fn stats_structure(
     statistics: &mut Statistics,
+    translated: u64,
     in_use: Option<&InUse>,
 ) -> gst::Structure {
     let now = Instant::now();
     let (rate_in, rate_out) = statistics.rates(now);
     let mut builder = gst::Structure::builder(STATS_NAME)
         .field("frames-in", statistics.frames_in)
+        .field("translated", translated)
         .field("frames-out", statistics.frames_out)
         .field("dropped-replaced", statistics.replaced)
         .field("dropped-failed", statistics.failed)

@@ -23,10 +23,7 @@ struct LiveRun {
 
 fn run_live(line: &str, seconds: u64) -> LiveRun {
     init();
-    let pipeline = gst::parse::launch(line)
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = parse(line);
     let sink = pipeline.by_name("sink").unwrap();
     let seen = Arc::new(Mutex::new((Vec::new(), Vec::new())));
     let log = seen.clone();
@@ -96,6 +93,11 @@ fn run_live(line: &str, seconds: u64) -> LiveRun {
     }
 }
 
+fn parse(line: &str) -> gst::Pipeline {
+    let pipeline = gst::parse::launch(line).unwrap();
+    pipeline.downcast().unwrap()
+}
+
 fn live_line(work: u32, more: &str) -> String {
     format!(
         "videotestsrc is-live=true ! video/x-raw,format=RGB,width=16,height=16,framerate=30/1 \
@@ -152,10 +154,7 @@ fn a_fast_network_shows_its_frames_too() {
 #[test]
 fn the_network_works_on_while_the_sink_waits() {
     init();
-    let pipeline = gst::parse::launch(&live_line(0, ""))
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = parse(&live_line(0, ""));
     let sink_pad = pipeline
         .by_name("sink")
         .unwrap()
@@ -183,42 +182,72 @@ fn the_network_works_on_while_the_sink_waits() {
 
 #[test]
 fn frames_wait_where_the_pipeline_s_latency_is_long() {
+    // As many as come in half a second, but for those at its ends.
+    const FRAMES: u64 = 14;
+
     init();
-    let pipeline = gst::parse::launch(&live_line(0, ""))
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = parse(&live_line(0, ""));
     // As if another branch needed it: the sink holds each frame for half a second.
-    pipeline.set_latency(gst::ClockTime::from_mseconds(500));
+    let latency = gst::ClockTime::from_mseconds(500);
+    pipeline.set_latency(latency);
+    // Time passes when we say so, however long the machine takes for a frame.
+    let clock = gst_check::TestClock::new();
+    pipeline.use_clock(Some(&clock));
     let sink = pipeline.by_name("sink").unwrap();
-    let rendered = || rendered(&sink);
+    let filter = pipeline.by_name("filter").unwrap();
+    let count = |name: &str| {
+        let stats = filter.property::<gst::Structure>("stats");
+        stats.get::<u64>(name).unwrap()
+    };
     pipeline.set_state(gst::State::Playing).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while rendered() == 0 {
-        assert!(Instant::now() < deadline, "no frame comes");
-        std::thread::sleep(Duration::from_millis(5));
+    let let_pass = |time, done: &dyn Fn() -> bool| {
+        clock.set_time(time);
+        let deadline = Instant::now() + Duration::from(PATIENCE);
+        while !done() {
+            assert!(Instant::now() < deadline, "nothing happens at {time}");
+            // Whoever waits for this moment or an earlier one.
+            while clock.process_next_clock_id().is_some() {}
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    let time_of = |frame: u64| frame * gst::ClockTime::SECOND / 30;
+    for frame in 0..FRAMES {
+        let_pass(time_of(frame), &|| count("translated") == frame + 1);
     }
-    std::thread::sleep(Duration::from_secs(3));
-    let rendered = rendered();
+    // Without a place to wait only the first ones would be there.
+    assert_eq!(count("dropped-replaced"), 0);
+    assert_eq!(rendered(&sink), 0);
+    let deadline = latency + gst::ClockTime::from_mseconds(20);
+    for frame in 0..FRAMES {
+        let_pass(time_of(frame) + deadline, &|| rendered(&sink) > frame);
+    }
     pipeline.set_state(gst::State::Null).unwrap();
-    // Of 90; without a place to wait there would be four for each half second, 24.
-    assert!(rendered >= 40, "{rendered} frames shown");
 }
 
 #[test]
 fn a_set_latency_is_reported() {
-    let run = run_live(&live_line(0, "latency=300"), 1);
-    assert!(run.pipeline_latency >= gst::ClockTime::from_mseconds(300));
-    assert!(run.pipeline_latency < gst::ClockTime::from_mseconds(400));
+    init();
+    let pipeline = parse(&live_line(0, "latency=300"));
+    let sink = pipeline.by_name("sink").unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let deadline = Instant::now() + Duration::from(PATIENCE);
+    while rendered(&sink) == 0 {
+        assert!(Instant::now() < deadline, "no frame comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut query = gst::query::Latency::new();
+    assert!(pipeline.query(&mut query));
+    let (live, latency, _) = query.result();
+    pipeline.set_state(gst::State::Null).unwrap();
+    // With the source's own, one frame, and the sink's.
+    assert!(live);
+    assert_eq!(latency.mseconds(), 300 + 33 + 20);
 }
 
 #[test]
 fn a_pause_in_mid_work_neither_loses_nor_hangs() {
     init();
-    let pipeline = gst::parse::launch(&live_line(40, ""))
-        .unwrap()
-        .downcast::<gst::Pipeline>()
-        .unwrap();
+    let pipeline = parse(&live_line(40, ""));
     let sink = pipeline.by_name("sink").unwrap();
     let rendered = || rendered(&sink);
     for _ in 0..6 {
@@ -238,15 +267,12 @@ fn a_pause_in_mid_work_neither_loses_nor_hangs() {
 #[test]
 fn without_a_live_source_a_slow_sink_loses_nothing() {
     init();
-    let pipeline = gst::parse::launch(&format!(
+    let pipeline = parse(&format!(
         "videotestsrc num-buffers=25 ! video/x-raw,format=RGB,width=16,height=16,framerate=30/1 \
          ! munitfilter name=filter model={} device=cpu debug-work=2 ! identity sleep-time=10000 \
          ! appsink name=sink sync=false",
         model_path().display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
+    ));
     let sink = pipeline
         .by_name("sink")
         .unwrap()

@@ -7,6 +7,7 @@ mod errors;
 mod in_flight;
 mod live;
 mod reports;
+mod scenarios;
 mod styles;
 mod support;
 mod translation;

@@ -35,6 +35,7 @@ fn statistics_count_and_time() {
     let stats = element.property::<gst::Structure>("stats");
     assert_eq!(stats.name(), "munitfilter-stats");
     assert_eq!(stats.get::<u64>("frames-in").unwrap(), 10);
+    assert_eq!(stats.get::<u64>("translated").unwrap(), 10);
     assert_eq!(stats.get::<u64>("frames-out").unwrap(), 10);
     assert_eq!(stats.get::<u64>("dropped-replaced").unwrap(), 0);
     assert_eq!(stats.get::<u64>("dropped-failed").unwrap(), 0);
