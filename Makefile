@@ -5,13 +5,15 @@ PREFIX ?=
 CUDA ?=
 DESTDIR ?=
 export INPUT PREFIX DESTDIR CUDA
+# Those of scripts/bench.
+export QUICK DIMS SIZES SWEEP THREADS PRECISION PAGE
 
-.PHONY: help demo test build bundle setup install uninstall clean
+.PHONY: help demo test build bench bench-peers bundle setup install uninstall clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
 	@echo 'make TARGET, where TARGET is one of'
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## Translate a video: the project's own, INPUT=clip.mp4 or INPUT=/dev/video0
 	@scripts/demo --check
@@ -23,6 +25,12 @@ test: setup ## Run every check: formatting, clippy, tests, documentation, its la
 
 build: setup ## Build the plugin and the programs in release
 	@scripts/build
+
+bench: setup ## Measure all that this machine can run, into docs/benchmarks.md; QUICK=1 for a look
+	@scripts/bench
+
+bench-peers: setup ## Install the engines that bench compares with, about 6 GB
+	@scripts/bench-peers
 
 bundle: setup ## Make an archive for hosts with PyTorch 2.11 but without GStreamer
 	@scripts/bundle

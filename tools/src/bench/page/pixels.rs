@@ -103,10 +103,7 @@ fn linearity(series: &Series) -> String {
         .collect();
     text += &match &dearer[..] {
         [] => ".".to_owned(),
-        dearer => format!(
-            "; a pixel costs {} what it costs at best.",
-            dearer.join(", ")
-        ),
+        dearer => format!("; a pixel costs more elsewhere: {}.", dearer.join(", ")),
     };
     text
 }
