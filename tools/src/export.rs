@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::TrainConfig;
-use crate::data::{PictureSet, load_picture};
+use crate::data::{PictureSet, load_picture, load_training_picture};
 use crate::program::sentence;
 use crate::run::{RunFolder, data_layout, framing};
 use crate::samples::domain_name;
@@ -129,7 +129,7 @@ fn training_pictures(config: &TrainConfig) -> Pair<Vec<PathBuf>> {
                 Domain::A => &layout.train_a,
                 Domain::B => &layout.train_b,
             };
-            anyhow::Ok(PictureSet::scan(source, |_, _| {})?.paths)
+            anyhow::Ok(PictureSet::scan(source)?.paths)
         })
     };
     scan().unwrap_or_else(|problem| {
@@ -224,7 +224,7 @@ fn mean_style(
     let mut read = 0;
     for index in 0..count {
         let path = &pictures[index * pictures.len() / count];
-        let Ok(picture) = load_picture(path, &framing) else {
+        let Ok(picture) = load_training_picture(path, &framing) else {
             continue;
         };
         let picture = picture.f_unsqueeze(0)?.f_to_device(trainer.device())?;

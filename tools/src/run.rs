@@ -1,6 +1,6 @@
 //! A training run from its first iteration, or its newest checkpoint, to the model file.
 
-use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +11,16 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use munit::atomic_file;
 use munit::config::Domain;
 use munit::networks::{Vgg16, normal};
+use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
-use crate::data::{DataLayout, Framing, Loader, LoaderSettings, PictureSet, Source, load_picture};
+use crate::data::{DataLayout, Framing, Loader, LoaderSettings, Source, load_training_picture};
 use crate::export;
+use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet};
 use crate::program::shell_word;
 use crate::report::scalars::TABLE_NAME;
 use crate::report::{EventWriter, Progress, ScalarLog};
@@ -39,8 +41,9 @@ const SAMPLE_SHEET_PREFIX: &str = "iteration-";
 const SAMPLE_SHEET_SUFFIX: &str = ".png";
 
 /// What a run makes in its folder, but for hidden files and those of TensorBoard.
-const OWN_NAMES: [&str; 6] = [
+const OWN_NAMES: [&str; 7] = [
     CONFIG_NAME,
+    INPUT_SHEET_NAME,
     CHECKPOINTS_NAME,
     SAMPLES_NAME,
     SAMPLE_SHEET_NAME,
@@ -48,6 +51,7 @@ const OWN_NAMES: [&str; 6] = [
     TABLE_NAME,
 ];
 const CONFIG_NAME: &str = "config.yaml";
+const INPUT_SHEET_NAME: &str = "inputs.png";
 const CHECKPOINTS_NAME: &str = "checkpoints";
 const SAMPLES_NAME: &str = "samples";
 const SAMPLE_SHEET_NAME: &str = "samples.png";
@@ -72,9 +76,19 @@ impl RunFolder {
         Self(folder.to_owned())
     }
 
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Where checkpoints lie.
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS_NAME)
+    }
+
+    /// The sheet of what the network sees.
+    pub fn input_sheet(&self) -> PathBuf {
+        self.0.join(INPUT_SHEET_NAME)
     }
 
     /// Where sample sheets lie.
@@ -145,9 +159,8 @@ impl RunFolder {
         Ok(!checkpoint::list(&self.checkpoints())?.is_empty())
     }
 
-    /// Refuses a folder with a run's checkpoints. From a run that was ended before its first one,
-    /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
-    fn begin_anew(&self) -> Result<()> {
+    /// Refuses a folder with a run's checkpoints.
+    fn refuse_begun(&self) -> Result<()> {
         if let Some((iteration, _)) = checkpoint::list(&self.checkpoints())?.last() {
             bail!(
                 "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
@@ -155,6 +168,13 @@ impl RunFolder {
                 self.0.display()
             );
         }
+        Ok(())
+    }
+
+    /// Refuses a folder with a run's checkpoints. From a run that was ended before its first one,
+    /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
+    fn begin_anew(&self) -> Result<()> {
+        self.refuse_begun()?;
         // Nothing in a folder without a config.yaml is of our making.
         if self.config_file().exists() {
             remove_files(&self.0, EventWriter::is_event_file)?;
@@ -340,11 +360,18 @@ pub fn run(
         config = continued(&folder.config()?.resolved(), &config)?;
         None
     };
-    let pictures = Pair {
-        a: scan(&layout.train_a, Domain::A)?,
-        b: scan(&layout.train_b, Domain::B)?,
-    };
-    warn_of_pictures(&pictures);
+    let sets = Sets::scan(&layout)?;
+    let mut preflight = Preflight::begin(sets.clone(), &config)?;
+    announce_pictures(&preflight.report, resume);
+    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config));
+    if !memory.fits {
+        eprintln!("munit-train: the run takes {}", memory.sentence());
+    }
+    if !resume {
+        save_input_sheet(&sets, &config, &folder.input_sheet())
+            .map_err(|error| explain(error, &config))?;
+    }
+    let pictures = &sets.training;
     let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
 
     let perceptual = load_perceptual(&config, device)?;
@@ -356,7 +383,7 @@ pub fn run(
     }
     atomic_text(&folder.config_file(), &config.to_yaml()?)?;
 
-    let samples = choose_samples(&config, &layout, &pictures, device)?;
+    let samples = choose_samples(&config, &sets, device)?;
     let mut loader = Loader::new(
         pictures.a.clone(),
         pictures.b.clone(),
@@ -376,11 +403,16 @@ pub fn run(
     let stop = stop_on_signals()?;
 
     while trainer.iteration < config.max_iter && !stop.load(Ordering::Relaxed) {
+        for line in preflight.news() {
+            progress.log_line(&line);
+        }
         let batch = loader
             .next_batch()
             .map_err(|error| explain(error, &config))?;
         for skipped in loader.take_warnings() {
-            progress.log_line(&format!("left out from now on: {skipped}"));
+            if !preflight.knows(&skipped.path) {
+                progress.log_line(&format!("left out from now on: {skipped}"));
+            }
         }
         let mut random = noise_generator(config.seed, trainer.iteration);
         let losses = trainer
@@ -422,11 +454,88 @@ pub fn run(
         return Ok(Outcome::Stopped(folder.checkpoints().join(newest)));
     }
     let paths = Pair {
-        a: pictures.a.paths,
-        b: pictures.b.paths,
+        a: sets.training.a.paths,
+        b: sets.training.b.paths,
     };
     export::model(&trainer, &paths)?.write(&folder.model(), Kind::Float)?;
     Ok(Outcome::Finished(folder.model()))
+}
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// What there is to learn from.
+    pub data: DataReport,
+    /// Whether it fits into memory.
+    pub memory: MemoryEstimate,
+    /// The sheet of what the network will see, if there is a folder for it.
+    pub inputs: Option<PathBuf>,
+}
+
+/// Looks at all that [`run`] would work on, and trains nothing. `folder` gets the sheet of what the
+/// network will see; nothing else in it is changed. `progress` is told now and then how many pictures
+/// have been looked at, and how many there are.
+///
+/// # Errors
+/// Whatever would keep the run from its first iteration.
+pub fn check(
+    mut config: TrainConfig,
+    folder: Option<&RunFolder>,
+    device: Device,
+    resume: bool,
+    progress: impl FnMut(usize, usize),
+) -> Result<CheckReport> {
+    config.check()?;
+    config = config.resolved();
+    let layout = data_layout(&config)?;
+    match folder {
+        Some(folder) if resume => {
+            folder.check_run()?;
+            let begun = match folder.has_checkpoint()? {
+                true => folder.newest_checkpoint()?.0.header.config,
+                false => folder.config()?.resolved(),
+            };
+            config = continued(&begun, &config)?;
+        }
+        Some(folder) => {
+            folder.refuse_foreign()?;
+            folder.create()?;
+            folder.refuse_begun()?;
+        }
+        None => {}
+    }
+    let sets = Sets::scan(&layout)?;
+    let preflight = Preflight::complete(sets.clone(), &config, progress)?;
+    load_perceptual(&config, Device::Cpu)?;
+    let inputs = folder.map(RunFolder::input_sheet);
+    if let Some(path) = &inputs {
+        save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;
+    }
+    Ok(CheckReport {
+        memory: MemoryEstimate::new(&config, device, sets.kept_bytes(&config)),
+        data: preflight.report,
+        inputs,
+    })
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for set in &self.data.sets {
+            writeln!(f, "{}", set.heading())?;
+            writeln!(f, "  {}", set.details())?;
+            for left_out in &set.left_out {
+                writeln!(f, "  left out: {left_out}")?;
+            }
+        }
+        writeln!(f, "memory: {}", self.memory.sentence())?;
+        if let Some(inputs) = &self.inputs {
+            writeln!(f, "what the network will see: {}", inputs.display())?;
+        }
+        for note in &self.data.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
 }
 
 /// Set once by Ctrl-C or SIGTERM; a second one ends the program at once, in case the first is not
@@ -503,47 +612,29 @@ fn announce_differences(checkpoint: &Checkpoint, trainer: &Trainer, fingerprints
     }
 }
 
-fn scan(source: &Source, domain: Domain) -> Result<PictureSet> {
-    let set =
-        PictureSet::scan(source, |_, _| {}).with_context(|| format!("domain {}", domain.name()))?;
-    eprintln!(
-        "domain {}: {} pictures in {}",
-        domain.name(),
-        set.paths.len(),
-        set.root.display()
-    );
-    for skipped in &set.skipped {
-        eprintln!("  left out: {skipped}");
-    }
-    Ok(set)
-}
-
-/// Says where there is little to learn, which a run would show only after hours.
-fn warn_of_pictures(pictures: &Pair<PictureSet>) {
-    for domain in Domain::ALL {
-        let set = pictures.get(domain);
-        if set.paths.len() == 1 {
-            eprintln!(
-                "munit-train: domain {} has a single picture, in {}, which the network will learn by \
-                 heart; give a folder of many pictures",
-                domain.name(),
-                set.root.display()
-            );
+/// Says what is trained on, and where there is little to learn, which a run would show only after
+/// hours.
+fn announce_pictures(report: &DataReport, resume: bool) {
+    for set in report.sets.iter().take(Domain::ALL.len()) {
+        eprintln!("{}", set.heading());
+        for line in listed(&set.left_out) {
+            eprintln!("  {line}");
         }
     }
-    let files = |set: &PictureSet| -> BTreeSet<PathBuf> {
-        let files = set.paths.iter().map(fs::canonicalize);
-        files.filter_map(Result::ok).collect()
-    };
-    if files(&pictures.a) == files(&pictures.b) {
-        eprintln!(
-            "munit-train: domains a and b are the same pictures, so that the network will learn to \
-             copy; give --a and --b different folders"
-        );
+    // A run that goes on has said all this before.
+    if resume {
+        return;
+    }
+    for note in &report.notes {
+        eprintln!("munit-train: {note}");
+    }
+    if !report.complete {
+        eprintln!("the pictures are being looked at meanwhile; what is found will be said here");
     }
 }
 
-fn loader_settings(config: &TrainConfig) -> LoaderSettings {
+/// How the batches of a run are made.
+pub(crate) fn loader_settings(config: &TrainConfig) -> LoaderSettings {
     LoaderSettings {
         batch_size: config.batch_size,
         new_size: Domain::ALL.map(|domain| config.new_size(domain)),
@@ -562,21 +653,10 @@ pub(crate) fn framing(config: &TrainConfig, domain: Domain) -> Framing {
 }
 
 /// Evenly spaced test pictures, or training pictures where there are none to test on.
-fn choose_samples(
-    config: &TrainConfig,
-    layout: &DataLayout,
-    training: &Pair<PictureSet>,
-    device: Device,
-) -> Result<Samples> {
+fn choose_samples(config: &TrainConfig, sets: &Sets, device: Device) -> Result<Samples> {
     let pictures = Pair::try_new(|domain| {
-        let test = match domain {
-            Domain::A => &layout.test_a,
-            Domain::B => &layout.test_b,
-        };
-        let set = match test {
-            Some(source) => &PictureSet::scan(source, |_, _| {})?,
-            None => training.get(domain),
-        };
+        let test = sets.test.get(domain).as_ref();
+        let set = test.unwrap_or(sets.training.get(domain));
         let pictures = evenly_spaced(&set.paths, config.display_size, &framing(config, domain))?;
         anyhow::Ok(pictures.f_to_device(device)?)
     })?;
@@ -587,12 +667,17 @@ fn choose_samples(
     Samples::new(pictures, names, config.generator.style_dim, config.seed)
 }
 
-/// At most `count` of `paths`, spread over the whole list: [N, C, H, W] in [-1, 1].
+/// At most `count` of the pictures at `paths`, spread over the whole list: [N, C, H, W] in [-1, 1].
+/// For one that cannot be used the next stands in.
 fn evenly_spaced(paths: &[PathBuf], count: usize, framing: &Framing) -> Result<Tensor> {
     let count = count.min(paths.len());
-    let pictures = (0..count)
-        .map(|index| load_picture(&paths[index * paths.len() / count], framing))
-        .collect::<Result<Vec<_>>>()?;
+    let start = |index: usize| index * paths.len() / count;
+    let pictures: Vec<Tensor> = (0..count)
+        .filter_map(|index| {
+            let mut candidates = paths[start(index)..start(index + 1)].iter();
+            candidates.find_map(|path| load_training_picture(path, framing).ok())
+        })
+        .collect();
     ensure!(!pictures.is_empty(), "there are no pictures to show");
     Ok(Tensor::f_stack(&pictures, 0)?)
 }

@@ -15,7 +15,7 @@ use crate::ema::Ema;
 use crate::losses::{Terms, discriminator_loss, generator_loss, kl, l1};
 
 /// A value for each domain.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pair<T> {
     /// Domain a's.
     pub a: T,

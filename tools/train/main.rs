@@ -1,14 +1,17 @@
 //! `munit-train`: trains a MUNIT or UNIT model on two folders of pictures.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::DeviceChoice;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::program;
 use munit_tools::run::{self, Outcome, RunFolder};
+use tch::Device;
 
 /// Train a model that translates pictures between two domains.
 ///
@@ -24,6 +27,7 @@ use munit_tools::run::{self, Outcome, RunFolder};
         munit-train --a photos --b paintings --out runs/mine\n  \
         munit-train --a photos --b paintings --out runs/small --size 128 --dim 16 --iterations 30000\n  \
         munit-train --config edges2shoes.yaml --data datasets/edges2shoes --out runs/shoes\n  \
+        munit-train --a photos --b paintings --out runs/mine --check\n  \
         munit-train --resume runs/mine\n\n\
         Progress of all runs in TensorBoard: tensorboard --logdir runs"
 )]
@@ -52,6 +56,13 @@ struct Arguments {
     /// Go on from the newest checkpoint of the run in FOLDER (default: --out)
     #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,
+    /// Look at the pictures, the memory and all else that the run would need, say what is found, and
+    /// train nothing
+    #[arg(long)]
+    check: bool,
+    /// Print what --check finds as JSON
+    #[arg(long, requires = "check")]
+    json: bool,
     /// MUNIT or UNIT [default: the configuration's, else MUNIT]
     #[arg(long, ignore_case = true)]
     trainer: Option<TrainerKind>,
@@ -115,12 +126,13 @@ fn train(arguments: &Arguments) -> Result<()> {
             resumed.display(),
             out.display()
         ),
-        (resumed, out) => resumed
-            .or(out.as_ref())
-            .context("name the run's folder with --out, for example --out runs/mine")?,
+        (resumed, out) => resumed.or(out.as_ref()),
     };
-    let run_folder = RunFolder::new(folder);
-    let config = configuration(arguments, resume.then_some(&run_folder))?;
+    let run_folder = folder.map(|folder| RunFolder::new(folder));
+    if run_folder.is_none() && (resume || !arguments.check) {
+        bail!("name the run's folder with --out, for example --out runs/mine");
+    }
+    let config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
     config
         .check()
         .map_err(|problem| name_flag(problem, arguments))?;
@@ -131,6 +143,10 @@ fn train(arguments: &Arguments) -> Result<()> {
         tch::set_num_threads(threads);
     }
     let device = arguments.device.resolve()?;
+    let run_folder = match (arguments.check, run_folder) {
+        (false, Some(run_folder)) => run_folder,
+        (_, run_folder) => return check(arguments, config, run_folder.as_ref(), device),
+    };
     match run::run(config, &run_folder, device, resume)? {
         Outcome::Finished(model) => {
             eprintln!("model: {}", model.display());
@@ -143,11 +159,45 @@ fn train(arguments: &Arguments) -> Result<()> {
             eprintln!("stopped; checkpoint: {}", checkpoint.display());
             eprintln!(
                 "go on with: munit-train --resume {}",
-                program::shell_word(folder)
+                program::shell_word(run_folder.path())
             );
         }
     }
     Ok(())
+}
+
+/// Says what the run would work on.
+fn check(
+    arguments: &Arguments,
+    config: TrainConfig,
+    run_folder: Option<&RunFolder>,
+    device: Device,
+) -> Result<()> {
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("{wide_bar:.cyan/black.bright} {pos}/{len} pictures")
+            .context("the template is wrong")?
+            .progress_chars("━╸━"),
+    );
+    let progress = |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let report = run::check(
+        config,
+        run_folder,
+        device,
+        arguments.resume.is_some(),
+        progress,
+    )?;
+    bar.finish_and_clear();
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        report.to_string()
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot write to the standard output")
 }
 
 /// The configuration file, or the one of the run that goes on, with the flags' values.

@@ -8,6 +8,7 @@ mod border;
 mod device_memory;
 #[cfg(target_arch = "x86_64")]
 mod direct;
+mod free_memory;
 mod generator;
 mod kernels;
 mod layers;
@@ -33,6 +34,7 @@ use crate::{element, simd};
 pub use crate::openmp::tame_spinning;
 pub use device::{DeviceChoice, Precision};
 pub use device_memory::device_memory;
+pub use free_memory::free_memory;
 pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};

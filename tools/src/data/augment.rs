@@ -63,10 +63,11 @@ impl Framing {
     /// # Errors
     /// [`PictureError::TooLarge`], since the longer side of a strip grows along with the shorter.
     pub(super) fn resize(&self, picture: &RgbImage) -> Result<Resized, PictureError> {
-        let (width, height) = self.resized_size(picture.width(), picture.height());
-        if u64::from(width) * u64::from(height) * self.channels as u64 > MAXIMUM_DECODED_BYTES {
+        let (width, height) = picture.dimensions();
+        if self.resized_bytes(width, height) > MAXIMUM_DECODED_BYTES {
             return Err(PictureError::TooLarge);
         }
+        let (width, height) = self.resized_size(width, height);
         let grey;
         let (samples, pixel_type) = if self.channels == 1 {
             grey = luma(picture.as_raw());
@@ -86,6 +87,12 @@ impl Framing {
             height: height as usize,
             samples: resized.into_vec(),
         })
+    }
+
+    /// Bytes of a picture of this size in pixels, once resized.
+    pub(crate) fn resized_bytes(&self, width: u32, height: u32) -> u64 {
+        let (width, height) = self.resized_size(width, height);
+        u64::from(width) * u64::from(height) * self.channels as u64
     }
 
     /// Width and height after resizing; the longer side is rounded down, as in the published

@@ -9,16 +9,17 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow, bail};
 use munit::Domain;
-use munit::picture_file::{PictureError, panic_text, read_picture};
+use munit::picture_file::{panic_text, read_picture};
 use tch::Tensor;
 
 use super::augment::{Framing, Resized};
 use super::order::{self, Order};
 use super::picture_set::{PictureSet, Skipped};
 use super::tensor::write_tensor;
+use super::unusable::{self, Unusable};
 
 /// Memory for resized pictures, in bytes, so that a small set is decoded only once.
-const CACHE_BYTES: usize = 1 << 30;
+pub(crate) const CACHE_BYTES: usize = 1 << 30;
 
 const MAXIMUM_BATCH_SIZE: usize = 4096;
 
@@ -135,7 +136,7 @@ impl Loader {
 
     /// The batch of the next iteration; waits only where it is not ready yet.
     ///
-    /// A picture that has become unreadable is replaced by the next one of its epoch, see
+    /// A picture that cannot be read or is blank is replaced by the next one of its epoch, see
     /// [`take_warnings`](Self::take_warnings).
     ///
     /// # Errors
@@ -153,7 +154,7 @@ impl Loader {
         }
     }
 
-    /// The pictures that could not be read since this was last asked; each is reported once.
+    /// The pictures that could not be used since this was last asked; each is reported once.
     pub fn take_warnings(&mut self) -> Vec<Skipped> {
         std::mem::take(&mut self.shared.lock().warnings)
     }
@@ -285,7 +286,7 @@ impl Shared {
     }
 
     /// A resized picture, from the cache or from its file; `None`, and a warning the first time,
-    /// when it cannot be read.
+    /// when it cannot be used.
     fn picture(&self, domain: Domain, index: usize) -> Option<Arc<Resized>> {
         let domain_pictures = &self.domains[domain as usize];
         let cached = &domain_pictures.cache[index];
@@ -294,7 +295,12 @@ impl Shared {
         }
         let path = &domain_pictures.paths[index];
         let framing = self.settings.framing(domain);
-        match read_picture(path).and_then(|picture| framing.resize(&picture)) {
+        let usable = || {
+            let picture = read_picture(path)?;
+            unusable::check(&picture)?;
+            Ok(framing.resize(&picture)?)
+        };
+        match usable() {
             Ok(picture) => {
                 let picture = Arc::new(picture);
                 self.keep(cached, &picture);
@@ -318,13 +324,10 @@ impl Shared {
         }
     }
 
-    fn warn(&self, path: PathBuf, reason: PictureError) {
+    fn warn(&self, path: PathBuf, reason: Unusable) {
         let mut queue = self.lock();
         if queue.failed.insert(path.clone()) {
-            queue.warnings.push(Skipped {
-                path,
-                reason: reason.into(),
-            });
+            queue.warnings.push(Skipped { path, reason });
         }
     }
 }
@@ -361,6 +364,8 @@ fn wait<'a>(condition: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a,
 mod tests {
     use std::fs;
 
+    use image::RgbImage;
+    use munit::picture_file::PictureError;
     use tch::Kind;
     use tempfile::TempDir;
 
@@ -374,7 +379,7 @@ mod tests {
         let set = |name: &str, count| {
             let root = folder.path().join(name);
             write_pictures(&root, count);
-            PictureSet::scan(&Source::Folder(root), |_, _| ()).unwrap()
+            PictureSet::scan(&Source::Folder(root)).unwrap()
         };
         let (a, b) = (set("a", 5), set("b", 3));
         (folder, a, b)
@@ -501,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_disappears_is_replaced_by_the_next() {
+    fn a_picture_that_disappears_or_turns_blank_is_replaced_by_the_next() {
         let (_folder, a, b) = pictures();
         let settings = without_augmentation();
         let before = batches((&a, &b), &settings, 0, 10);
@@ -511,7 +516,7 @@ mod tests {
         );
 
         fs::remove_file(&a.paths[1]).unwrap();
-        fs::write(&a.paths[3], "overwritten").unwrap();
+        RgbImage::new(40, 32).save(&a.paths[3]).unwrap();
         let mut loader = Loader::new(a.clone(), b, settings, 0).unwrap();
         let after: Vec<_> = (0..10).map(|_| loader.next_batch().unwrap().a).collect();
         let left: Vec<_> = [0, 2, 4].map(|index| a.paths[index].clone()).into();
@@ -528,10 +533,10 @@ mod tests {
 
         let mut warnings = loader.take_warnings();
         warnings.sort_by(|one, other| one.path.cmp(&other.path));
-        let expected = [(1, PictureError::Missing), (3, PictureError::NotAPicture)];
+        let expected = [(1, PictureError::Missing.into()), (3, Unusable::Blank)];
         let expected = expected.map(|(index, reason)| Skipped {
             path: a.paths[index].clone(),
-            reason: reason.into(),
+            reason,
         });
         assert_eq!(warnings, expected);
         for _ in 0..10 {

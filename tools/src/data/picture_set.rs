@@ -1,11 +1,10 @@
-//! The usable pictures of one domain.
+//! The pictures of one domain.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Result, bail};
-use munit::picture_file::read_picture;
+use anyhow::{Error, Result, anyhow, bail};
+use munit::picture_file::{PictureHeader, read_header};
 use rayon::prelude::*;
 
 use super::source::Source;
@@ -26,28 +25,32 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// The usable pictures of one domain, and what was left out and why.
+/// The pictures of one domain that can be used as far as their headers tell, and what was left out
+/// and why.
+///
+/// A picture that turns out to be broken or blank when it is decoded stays in the set: another one
+/// stands in whenever it is drawn. So the order of the pictures is known at once, and does not
+/// depend on how many of them have been looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PictureSet {
     /// The folder that the pictures lie in.
     pub root: PathBuf,
-    /// The usable pictures, sorted.
+    /// The pictures, sorted.
     pub paths: Vec<PathBuf>,
+    /// What each of them says about itself.
+    pub headers: Vec<PictureHeader>,
     /// What was left out, sorted by path.
     pub skipped: Vec<Skipped>,
 }
 
 impl PictureSet {
-    /// Finds the pictures of a source and decodes each of them once, on all cores, to leave out
-    /// those that are broken, tiny, blank or strips.
-    ///
-    /// `progress` is called with the number of pictures looked at and the number of all, after
-    /// each picture, from several threads.
+    /// Finds the pictures of a source and reads the header of each, on all cores, to leave out those
+    /// that are tiny, strips or no pictures.
     ///
     /// # Errors
     /// A missing folder, a folder without pictures, and one in which no picture is usable, in a
     /// sentence that names the folder.
-    pub fn scan(source: &Source, progress: impl Fn(usize, usize) + Sync) -> Result<Self> {
+    pub fn scan(source: &Source) -> Result<Self> {
         let root = source.root();
         let (mut candidates, mut skipped) = source.candidates()?;
         candidates.sort();
@@ -65,42 +68,37 @@ impl PictureSet {
             }
         }
 
-        let total = candidates.len();
-        let looked_at = AtomicUsize::new(0);
-        let checked: Vec<Result<PathBuf, Skipped>> = candidates
+        let checked: Vec<Result<(PathBuf, PictureHeader), Skipped>> = candidates
             .into_par_iter()
-            .map(|path| {
-                let usable = check(&path);
-                progress(looked_at.fetch_add(1, Ordering::Relaxed) + 1, total);
-                match usable {
-                    Ok(()) => Ok(path),
-                    Err(reason) => Err(Skipped { path, reason }),
-                }
+            .map(|path| match check(&path) {
+                Ok(header) => Ok((path, header)),
+                Err(reason) => Err(Skipped { path, reason }),
             })
             .collect();
-
-        let mut paths = Vec::with_capacity(total);
+        let mut set = Self {
+            root: root.to_path_buf(),
+            paths: Vec::with_capacity(checked.len()),
+            headers: Vec::with_capacity(checked.len()),
+            skipped: Vec::new(),
+        };
         for picture in checked {
             match picture {
-                Ok(path) => paths.push(path),
+                Ok((path, header)) => {
+                    set.paths.push(path);
+                    set.headers.push(header);
+                }
                 Err(picture) => skipped.push(picture),
             }
         }
-        skipped.sort_by(|one, other| one.path.cmp(&other.path));
-        match skipped.first() {
-            Some(first) if paths.is_empty() => bail!(
-                "none of the {total} pictures in {} can be used; the first is {first}",
-                root.display()
-            ),
-            _ => Ok(Self {
-                root: root.to_path_buf(),
-                paths,
-                skipped,
-            }),
+        set.skipped = skipped;
+        set.skipped.sort_by(|one, other| one.path.cmp(&other.path));
+        match set.skipped.first() {
+            Some(first) if set.paths.is_empty() => Err(none_usable(set.skipped.len(), root, first)),
+            _ => Ok(set),
         }
     }
 
-    /// A checksum of the names of the usable pictures, relative to the folder.
+    /// A checksum of the names of the pictures, relative to the folder.
     ///
     /// A run that goes on with another set than it began with draws other pictures; this tells.
     pub fn fingerprint(&self) -> u32 {
@@ -112,23 +110,31 @@ impl PictureSet {
     }
 }
 
-fn check(path: &Path) -> Result<(), Unusable> {
-    unusable::check(&read_picture(path)?)
+/// The sentence on a folder without a usable picture.
+pub(crate) fn none_usable(count: usize, root: &Path, first: &dyn fmt::Display) -> Error {
+    anyhow!(
+        "none of the {count} pictures in {} can be used; the first is {first}",
+        root.display()
+    )
+}
+
+fn check(path: &Path) -> Result<PictureHeader, Unusable> {
+    let header = read_header(path)?;
+    unusable::check_header(&header)?;
+    Ok(header)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::sync::Mutex;
-
     use image::{Rgb, RgbImage};
     use munit::picture_file::PictureError;
+    use std::fs;
 
     use super::*;
     use crate::data::test_pictures::{picture, write_pictures};
 
     fn scan(source: &Source) -> Result<PictureSet> {
-        PictureSet::scan(source, |_, _| ())
+        PictureSet::scan(source)
     }
 
     fn names(set: &PictureSet) -> Vec<String> {
@@ -159,9 +165,12 @@ mod tests {
             "B.PNG",
             "deep/er/00.png",
             "deep/er/01.png",
+            "white.bmp",
             "without ending",
         ];
         assert_eq!(names(&set), usable);
+        let sizes: Vec<_> = set.headers.iter().map(|header| header.width).collect();
+        assert_eq!(sizes, [20, 40, 40, 20, 20]);
         let tiny = PictureError::TooSmall {
             width: 8,
             height: 8,
@@ -174,27 +183,12 @@ mod tests {
             ("broken.jpg", PictureError::NotAPicture.into()),
             ("strip.png", strip),
             ("tiny.png", tiny.into()),
-            ("white.bmp", Unusable::Blank),
         ];
         let skipped = skipped.map(|(name, reason)| Skipped {
             path: root.join(name),
             reason,
         });
         assert_eq!(set.skipped, skipped);
-    }
-
-    #[test]
-    fn progress_counts_every_picture() {
-        let folder = tempfile::tempdir().unwrap();
-        write_pictures(folder.path(), 5);
-        let seen = Mutex::new(Vec::new());
-        PictureSet::scan(&Source::Folder(folder.path().to_path_buf()), |done, all| {
-            seen.lock().unwrap().push((done, all));
-        })
-        .unwrap();
-        let mut seen = seen.into_inner().unwrap();
-        seen.sort();
-        assert_eq!(seen, [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
     }
 
     #[cfg(unix)]

@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::slice;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::RgbImage;
 use munit::picture_file::read_picture;
 use tch::{Device, Kind, Tensor};
 
 use super::augment::Framing;
+use super::unusable::{self, Unusable};
 
 /// Reads a picture, resizes it and cuts out its middle, without chance: for previews and tests.
 /// Gives `[C, H, W]` in [-1, 1], single precision.
@@ -17,10 +18,30 @@ use super::augment::Framing;
 /// A picture that cannot be read and a framing that makes no sense, in a sentence that names the
 /// file or the value.
 pub fn load_picture(path: &Path, framing: &Framing) -> Result<Tensor> {
+    framed(path, framing, |_| Ok(()))
+}
+
+/// The same for a picture to train on, which must not be blank or a strip.
+///
+/// # Errors
+/// As [`load_picture`]; a picture from which nothing is learnt.
+pub fn load_training_picture(path: &Path, framing: &Framing) -> Result<Tensor> {
+    framed(path, framing, unusable::check)
+}
+
+fn framed(
+    path: &Path,
+    framing: &Framing,
+    check: impl FnOnce(&RgbImage) -> Result<(), Unusable>,
+) -> Result<Tensor> {
     framing.check().map_err(anyhow::Error::msg)?;
-    let resized = read_picture(path)
-        .and_then(|picture| framing.resize(&picture))
-        .with_context(|| format!("cannot use the picture {}", path.display()))?;
+    let usable = || {
+        let picture = read_picture(path)?;
+        check(&picture)?;
+        framing.resize(&picture).map_err(Unusable::from)
+    };
+    let resized = usable()
+        .map_err(|reason| anyhow!("cannot use the picture {}: {reason}", path.display()))?;
     write_tensor(&framing.crop_shape(), |planes| {
         framing.write_crop(&resized, framing.centre_crop(&resized), planes);
         Ok(())
@@ -121,6 +142,18 @@ mod tests {
         let tensor = load_picture(&path, &framing(20, 16, 3)).unwrap();
         let middle = image::imageops::crop_imm(&original, 12, 2, 16, 16).to_image();
         assert_eq!(tensor_to_rgb(&tensor).unwrap(), middle);
+    }
+
+    #[test]
+    fn a_blank_picture_is_shown_but_not_trained_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blank.png");
+        RgbImage::new(20, 20).save(&path).unwrap();
+        let framing = framing(16, 16, 3);
+        assert!(load_picture(&path, &framing).is_ok());
+        let error = load_training_picture(&path, &framing).unwrap_err();
+        let sentence = error.to_string();
+        assert!(sentence.contains("blank.png: it is blank"), "{sentence}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use image::{Rgb, RgbImage};
-use munit::picture_file::PictureError;
+use munit::picture_file::{PictureError, PictureHeader};
 
 /// Pictures more than this many times as long as they are wide are not trained on: a crop would
 /// show next to nothing of such a strip.
@@ -47,17 +47,29 @@ impl From<PictureError> for Unusable {
     }
 }
 
+/// Whether something can be learnt from a picture, as far as its header tells.
+///
+/// # Errors
+/// [`Unusable::Strip`].
+pub(super) fn check_header(header: &PictureHeader) -> Result<(), Unusable> {
+    check_shape(header.width, header.height)
+}
+
 /// Whether something can be learnt from a picture.
 ///
 /// # Errors
 /// [`Unusable::Strip`] and [`Unusable::Blank`].
-pub(super) fn check(picture: &RgbImage) -> Result<(), Unusable> {
-    let (width, height) = picture.dimensions();
-    if width.max(height) > MAXIMUM_ASPECT * width.min(height) {
-        return Err(Unusable::Strip { width, height });
-    }
+pub(crate) fn check(picture: &RgbImage) -> Result<(), Unusable> {
+    check_shape(picture.width(), picture.height())?;
     if is_blank(picture) {
         return Err(Unusable::Blank);
+    }
+    Ok(())
+}
+
+fn check_shape(width: u32, height: u32) -> Result<(), Unusable> {
+    if width.max(height) > MAXIMUM_ASPECT * width.min(height) {
+        return Err(Unusable::Strip { width, height });
     }
     Ok(())
 }

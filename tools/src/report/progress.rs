@@ -1,12 +1,20 @@
 //! How far a run is: a bar on a terminal, a plain line now and then anywhere else.
 
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::local_time::local_time;
+
 /// How often a line is written where there is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(20);
+
+/// After this time the speed is known well enough to say when the run will end.
+const FORECAST_AFTER: Duration = Duration::from_secs(60);
+
+/// Who waits longer does not want to know.
+const LONGEST_FORECAST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Time constant of the speed's moving average.
 const SMOOTHING: Duration = Duration::from_secs(30);
@@ -18,6 +26,7 @@ pub struct Progress {
     started: Instant,
     speed: Speed,
     values: String,
+    forecast: bool,
     display: Display,
 }
 
@@ -59,6 +68,7 @@ impl Progress {
             started: Instant::now(),
             speed: Speed::new(done),
             values: String::new(),
+            forecast: false,
             display,
         }
     }
@@ -80,6 +90,16 @@ impl Progress {
     fn advance_at(&mut self, iteration: u64, now: Duration) {
         self.speed.advance(iteration, now);
         let pace = self.pace(iteration);
+        if now >= FORECAST_AFTER && !self.forecast {
+            self.forecast = true;
+            if let Some(left) = self.time_left(iteration) {
+                self.log_line(&format!(
+                    "at this pace the run is done in {}, at {}",
+                    short_time(left.as_secs_f64()),
+                    local_time(SystemTime::now() + left)
+                ));
+            }
+        }
         match &mut self.display {
             Display::Bar(bar) => {
                 bar.set_prefix(pace);
@@ -119,6 +139,14 @@ impl Progress {
         if let Display::Bar(bar) = &self.display {
             bar.abandon();
         }
+    }
+
+    /// `None` as long as nothing is known, and for times beyond all measure.
+    fn time_left(&self, iteration: u64) -> Option<Duration> {
+        let speed = self.speed.iterations_per_second()?;
+        let left = self.total.saturating_sub(iteration) as f64 / speed;
+        let left = Duration::try_from_secs_f64(left).ok()?;
+        (left < LONGEST_FORECAST).then_some(left)
     }
 
     /// For example `12.34 images/s  1h 02m left`; empty as long as nothing is known.
@@ -255,6 +283,22 @@ mod tests {
              50/50  2.000 images/s  gen 3.214  dis 0.5000\n\
              checkpoint written\n"
         );
+    }
+
+    #[test]
+    fn after_a_minute_it_is_said_once_when_the_run_will_end() {
+        let (mut progress, lines) = plain(0, 10_000, 1);
+        for iteration in 1..=200 {
+            progress.advance_at(iteration, Duration::from_secs(iteration));
+        }
+        let text = lines.text();
+        let forecasts: Vec<&str> = text.lines().filter(|line| line.contains("pace")).collect();
+        let [forecast] = forecasts[..] else {
+            panic!("{text}");
+        };
+        let start = "at this pace the run is done in 2h 45m, at 2";
+        assert!(forecast.starts_with(start), "{forecast}");
+        assert_eq!(forecast.len(), start.len() + "030-01-01 00:00".len());
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl Place {
         command
             .args(arguments)
             .current_dir(self.folder.path())
+            .env("XDG_CACHE_HOME", self.folder.path().join(".cache"))
             .stdin(Stdio::null());
         command
     }
@@ -142,6 +143,23 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The most memory that it has taken by its end, in bytes.
+    pub fn peak_memory(&mut self) -> f64 {
+        let status = format!("/proc/{}/status", self.child().id());
+        let started = Instant::now();
+        let mut peak = 0.0;
+        while self.child().try_wait().unwrap().is_none() {
+            assert!(started.elapsed() < PATIENCE, "it does not end");
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            if let Some(kibibytes) = line.and_then(|line| line.trim().strip_suffix(" kB")) {
+                peak = 1024.0 * kibibytes.parse::<f64>().unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        peak
     }
 
     /// Sends the signal of this name, for example `TERM`.
