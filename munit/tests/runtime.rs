@@ -177,6 +177,26 @@ fn trained_models_lose_nothing_visible_in_bf16() {
 }
 
 #[test]
+fn one_content_is_decoded_in_many_styles() {
+    for (family, styles) in [(Family::Munit, 3), (Family::Unit, 1)] {
+        let model = random_model(&small(family), 4);
+        let picture = picture(3, 36, 52);
+        for precision in [Precision::Fp32, Precision::Bf16] {
+            let mut translator = translator(&model, Direction::A2b, precision);
+            let style = |seed| StyleCode::sample(seed, translator.style_dim());
+            let styles: Vec<StyleCode> = (0..styles).map(style).collect();
+            let all = translator.translate_in_styles(&picture, &styles).unwrap();
+            for (place, style) in (0..).zip(&styles) {
+                let one = translator.translate_tensor(&picture, style).unwrap();
+                assert_eq!(difference(&all.narrow(0, place, 1), &one), 0.0);
+            }
+            let error = translator.translate_in_styles(&picture, &[]).unwrap_err();
+            assert!(error.to_string().contains("no style"), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_new_style_changes_the_translation_and_the_old_one_comes_back() {
     let model = random_model(&small(Family::Munit), 4);
     let mut translator = translator(&model, Direction::A2b, Precision::Fp32);

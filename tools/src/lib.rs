@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod ema;
+pub mod evaluate;
 pub mod export;
 pub mod import;
 pub mod info;

@@ -47,7 +47,15 @@ pub fn print_line(text: &str) -> anyhow::Result<()> {
 /// others leave it to be asked for.
 pub fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let cause = match cause.downcast_ref::<tch::TchError>() {
+            // The lines below the first are addresses within libtorch.
+            Some(refusal) => {
+                let text = refusal.to_string();
+                format!("libtorch: {}", text.lines().next().unwrap_or_default())
+            }
+            None => cause.to_string(),
+        };
         if sentence.ends_with(&cause) {
             continue;
         }
@@ -122,6 +130,15 @@ mod tests {
         assert_eq!(
             sentence(&damaged.context("a.safetensors: is damaged")),
             "a.safetensors: is damaged: invalid header: expected a comma"
+        );
+        let torch = tch::Tensor::from_slice(&[1i64, 2])
+            .f_reshape([3i64])
+            .unwrap_err();
+        let torch = sentence(&anyhow!(torch).context("cannot translate"));
+        assert!(torch.starts_with("cannot translate: libtorch: "), "{torch}");
+        assert!(
+            torch.contains("shape '[3]'") && !torch.contains('\n'),
+            "{torch}"
         );
         let plain = anyhow!("no space left").context("cannot write");
         assert_eq!(sentence(&plain), "cannot write: no space left");

@@ -4,6 +4,7 @@ use std::process::Command;
 
 const PROGRAMS: &[(&str, &str)] = &[
     ("munit-bench", env!("CARGO_BIN_EXE_munit-bench")),
+    ("munit-evaluate", env!("CARGO_BIN_EXE_munit-evaluate")),
     ("munit-export", env!("CARGO_BIN_EXE_munit-export")),
     ("munit-import", env!("CARGO_BIN_EXE_munit-import")),
     ("munit-info", env!("CARGO_BIN_EXE_munit-info")),

@@ -184,6 +184,11 @@ impl Backbone {
         &self.description.name
     }
 
+    /// The device that it is on.
+    pub fn device(&self) -> Device {
+        self.mean.device()
+    }
+
     /// What it can be asked for.
     pub fn can(&self) -> Wanted {
         Wanted {

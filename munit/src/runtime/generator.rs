@@ -252,6 +252,8 @@ impl Mlp {
 /// Content encoder of the source domain and decoder of the target domain.
 pub(super) struct Generator {
     stages: Vec<Stage>,
+    /// The first stage of the decoder.
+    decoder_start: usize,
     mlp: Option<Mlp>,
     style_dim: usize,
     /// The style whose AdaIN parameters the decoder holds.
@@ -276,6 +278,7 @@ impl Generator {
             Family::Unit => ("enc", BlockNorm::Instance),
         };
         let mut stages = builder(source).content_encoder(encoder, architecture.channels(source))?;
+        let decoder_start = stages.len();
         stages.extend(builder(target).decoder(norm, architecture.channels(target))?);
         let parameters = 4 * architecture.generator.n_res * architecture.content_channels();
         let mlp = match architecture.family {
@@ -284,6 +287,7 @@ impl Generator {
         };
         Ok(Self {
             stages,
+            decoder_start,
             mlp,
             style_dim: architecture.style_dim() as usize,
             style: None,
@@ -297,6 +301,7 @@ impl Generator {
     pub(super) fn share(&self) -> Self {
         Self {
             stages: self.stages.iter().map(Stage::share).collect(),
+            decoder_start: self.decoder_start,
             mlp: self.mlp.as_ref().map(Mlp::share),
             style_dim: self.style_dim,
             // Styles are set by replacing tensors, never by writing into them.
@@ -364,18 +369,36 @@ impl Generator {
     ///
     /// The result is given back with [`Self::recycle`] once it has been read.
     pub(super) fn forward(&mut self, picture: &Map) -> Result<Map> {
+        let content = self.encode_content(picture)?;
+        let translation = self.decode(&content)?;
+        content.recycle(&self.pool);
+        Ok(translation)
+    }
+
+    /// The content code of a picture, surrounded by [`Self::border`], as [`Self::decode`] takes it.
+    pub(super) fn encode_content(&mut self, picture: &Map) -> Result<Map> {
         let size = picture.tensor.size();
         if self.size != size {
             self.pool.clear();
             self.size = size;
         }
+        self.run(0..self.decoder_start, picture)
+    }
+
+    /// The picture that a content code becomes in the style set last, without a border.
+    pub(super) fn decode(&self, content: &Map) -> Result<Map> {
+        self.run(self.decoder_start..self.stages.len(), content)
+    }
+
+    fn run(&self, stages: std::ops::Range<usize>, input: &Map) -> Result<Map> {
         let mut last: Option<Map> = None;
-        for (number, stage) in self.stages.iter().enumerate() {
+        for number in stages {
             let border = self
                 .stages
                 .get(number + 1)
                 .map_or(Border::NONE, Stage::border);
-            let next = stage.forward(last.as_ref().unwrap_or(picture), border, &self.pool)?;
+            let map = last.as_ref().unwrap_or(input);
+            let next = self.stages[number].forward(map, border, &self.pool)?;
             if let Some(done) = last.replace(next) {
                 done.recycle(&self.pool);
             }

@@ -318,6 +318,22 @@ impl Translator {
     /// # Errors
     /// As [`Self::translate`].
     pub fn translate_tensor(&mut self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
+        let styles = std::slice::from_ref(style);
+        let translation = self.translate_in_styles(picture, styles)?;
+        Ok(translation.f_to_device(Device::Cpu)?)
+    }
+
+    /// Translates a picture `[1, C, H, W]` of single-precision values in [-1, 1] once for each of
+    /// `styles`, and returns the network's own outputs `[N, C', H, W]` in single precision on the
+    /// compute device, neither clamped nor rounded. The content is encoded once.
+    ///
+    /// # Errors
+    /// As [`Self::translate`]; without a style.
+    pub fn translate_in_styles(
+        &mut self,
+        picture: &Tensor,
+        styles: &[StyleCode],
+    ) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let channels = self.architecture.channels(self.direction.source());
         let (height, width) = match picture.size().as_slice() {
@@ -329,13 +345,29 @@ impl Translator {
             }
         };
         self.check_size(height as usize, width as usize)?;
-        self.generator.set_style(style)?;
-        let translated = self.forward_tensor(picture)?;
-        let translated = translated.f_narrow(2, 0, height)?.f_narrow(3, 0, width)?;
-        Ok(translated
-            .f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Float)?
-            .f_contiguous()?)
+        let map = self.surrounded(&picture.f_to_device(self.device)?)?;
+        let content = self.generator.encode_content(&map)?;
+        let mut translations = Vec::with_capacity(styles.len());
+        for style in styles {
+            self.generator.set_style(style)?;
+            let translated = self.generator.decode(&content)?;
+            let translation = translated
+                .tensor
+                .f_narrow(2, 0, height)?
+                .f_narrow(3, 0, width)?
+                // A copy, since the next one is written where this one lies.
+                .f_to_dtype(Kind::Float, false, true)?
+                .f_contiguous()?;
+            translations.push(translation);
+            self.generator.recycle(translated);
+        }
+        self.generator.recycle(content);
+        if translations.is_empty() {
+            return Err(Error::Style(
+                "no style was given to translate in".to_owned(),
+            ));
+        }
+        Ok(Tensor::f_cat(&translations, 0)?)
     }
 
     /// Runs once at this picture size, so that the first frame is not late.
@@ -388,13 +420,6 @@ impl Translator {
             tensor: as_channels_last(&padded)?,
             border: border.width as i64,
         })
-    }
-
-    /// Translates a picture of any size, already resized: `[1, C, H, W]` on the compute device, at
-    /// least as large as the picture.
-    fn forward_tensor(&mut self, picture: &Tensor) -> Result<Tensor> {
-        let map = self.surrounded(&picture.f_to_device(self.device)?)?;
-        Ok(self.generator.forward(&map)?.tensor)
     }
 
     /// Values `[1, C, H, W]` on the compute device as the network reads them: reflected to sides

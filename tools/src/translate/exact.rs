@@ -31,15 +31,9 @@ impl ExactTranslator {
             other => other.resolve()?,
         };
         let architecture = model.metadata.architecture.clone();
-        let generator = |domain: Domain| {
-            let weights = complete(model, domain)?;
-            let prefix = format!("{}.", domain.name());
-            let store = ParameterStore::given(&weights, &prefix, device);
-            anyhow::Ok(Generator::new(&architecture, domain, store)?)
-        };
         Ok(Self {
-            source: generator(direction.source())?,
-            target: generator(direction.target())?,
+            source: exact_generator(model, direction.source(), device)?,
+            target: exact_generator(model, direction.target(), device)?,
             architecture,
             direction,
             device,
@@ -97,7 +91,18 @@ impl ExactTranslator {
     }
 }
 
-/// The generator of `domain`, with zeros for the parts that a model of one direction leaves out
+/// The generator of `domain` in fp32, with zeros for the parts that the model leaves out.
+///
+/// # Errors
+/// libtorch's, for instance no memory.
+pub fn exact_generator(model: &Model, domain: Domain, device: Device) -> Result<Generator> {
+    let weights = complete(model, domain)?;
+    let prefix = format!("{}.", domain.name());
+    let store = ParameterStore::given(&weights, &prefix, device);
+    Ok(Generator::new(&model.metadata.architecture, domain, store)?)
+}
+
+/// The weights of the generator of `domain`, with zeros for the parts that a model of one direction leaves out
 /// because they are never run.
 fn complete(model: &Model, domain: Domain) -> Result<BTreeMap<String, Tensor>> {
     let architecture = &model.metadata.architecture;

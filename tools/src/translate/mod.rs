@@ -19,7 +19,7 @@ use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
 use crate::program::sentence;
 use crate::report::Progress;
-pub use exact::{ExactTranslator, picture_tensor};
+pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
 use picture::open;

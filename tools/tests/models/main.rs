@@ -1,5 +1,6 @@
 //! The programs that use models, from outside: the real programs on models and pictures made here.
 
+mod evaluate;
 mod style;
 mod tiny;
 mod translate;

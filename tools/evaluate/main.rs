@@ -1,0 +1,118 @@
+//! `munit-evaluate`: figures about a model.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use munit::Direction;
+use munit::runtime::{DeviceChoice, Precision};
+use munit_tools::evaluate::{Request, evaluate};
+use munit_tools::model_name::find_model;
+use munit_tools::program::{self, print_line};
+
+/// Says in figures how various a model's translations are, how close to real pictures, and how much
+/// of their inputs they keep.
+///
+/// Without a backbone it gives what the model's own networks can tell: style reconstruction,
+/// reconstruction and cycle. With backbones, trained networks that munit-import makes of published
+/// ones, it gives diversity, Fréchet and kernel distance to the real pictures, content distance and
+/// inception scores, each as far as a backbone has the layers for it and named after it.
+#[derive(Parser)]
+#[command(name = "munit-evaluate", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    /// Model file, or the name of a model that is shipped or installed
+    model: PathBuf,
+
+    /// Folder with testA and testB, pictures that the model was not trained on
+    ///
+    /// Where one of them is missing, trainA or trainB is taken.
+    data: PathBuf,
+
+    /// A feature network; can be given several times
+    #[arg(long, value_name = "FILE")]
+    backbone: Vec<PathBuf>,
+
+    /// Translate at most so many pictures, evenly spread over the folder
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    inputs: u32,
+
+    /// Translate each in so many styles; diversity compares each with the next, 19 pairs of 20
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    styles: u32,
+
+    /// Compare with at most so many real pictures of the target domain
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    real: u32,
+
+    /// Side of the pictures, whose shorter side is resized to it and whose middle is cut out
+    /// [default: the size that the model was trained at]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=4096))]
+    size: Option<u32>,
+
+    /// Number of the first style that is drawn
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Only from domain a to domain b
+    #[arg(long, conflicts_with = "b2a")]
+    a2b: bool,
+
+    /// Only from domain b to domain a
+    #[arg(long)]
+    b2a: bool,
+
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+
+    /// Number format of the translations: auto, fp32, bf16 or fp16
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    precision: Precision,
+
+    /// Also write every input and translation to this folder, as a2b/0000-input.png, a2b/0000-00.png
+    #[arg(long, value_name = "FOLDER")]
+    outputs: Option<PathBuf>,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  munit-evaluate photo2illustration data/photo2illustration
+  munit-evaluate mine.safetensors data/mine --backbone lpips-alexnet.safetensors
+  munit-evaluate mine.safetensors data/mine --backbone vgg16.safetensors \\
+    --backbone inception.safetensors --json > figures.json
+  munit-evaluate mine.safetensors data/mine --inputs 10 --styles 4 --outputs translations";
+
+fn main() -> ExitCode {
+    program::run("munit-evaluate", run)
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let evaluation = evaluate(&Request {
+        model: find_model(&arguments.model)?,
+        data: arguments.data,
+        backbones: arguments.backbone,
+        direction: match (arguments.a2b, arguments.b2a) {
+            (true, _) => Some(Direction::A2b),
+            (_, true) => Some(Direction::B2a),
+            _ => None,
+        },
+        inputs: arguments.inputs as usize,
+        styles: arguments.styles as usize,
+        real: arguments.real as usize,
+        size: arguments.size,
+        seed: arguments.seed,
+        device: arguments.device,
+        precision: arguments.precision,
+        outputs: arguments.outputs,
+    })?;
+    print_line(&if arguments.json {
+        serde_json::to_string_pretty(&evaluation)?
+    } else {
+        evaluation.to_string().trim_end().to_owned()
+    })
+}

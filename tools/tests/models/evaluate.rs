@@ -1,0 +1,497 @@
+//! `munit-evaluate` from outside: its figures, computed once more from the pictures that it saves.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use munit::backbone::{self, Description};
+use munit::{Direction, Domain, Family, Model, StyleCode};
+use munit_tools::evaluate::{frechet_distance, kernel_distance};
+use munit_tools::translate::picture_tensor;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+use crate::tiny::{STYLE_DIM, Tiny, Workplace, difference, read};
+
+/// A backbone of two convolutions that everything can be computed with.
+const DESCRIPTION: &str = r#"{
+    "name": "two convolutions",
+    "input": {"order": "rgb", "range": [0, 1], "mean": [0.5, 0.4, 0.3], "deviation": [0.2, 0.3, 0.4]},
+    "layers": [
+        {"name": "one", "op": "convolution", "stride": [2, 2], "padding": [1, 1]},
+        {"name": "relu", "op": "relu"},
+        {"name": "two", "op": "convolution", "stride": [1, 1], "padding": [1, 1]},
+        {"name": "classes", "op": "global_average_pool"}
+    ],
+    "perceptual": [{"layer": "relu"}, {"layer": "two"}],
+    "content": "two",
+    "features": "relu",
+    "logits": "classes"
+}"#;
+
+fn weights() -> BTreeMap<String, Tensor> {
+    let sine = |shape: &[i64], seed: f64| {
+        let count: i64 = shape.iter().product();
+        let places = Tensor::arange(count, (Kind::Double, Device::Cpu)) + seed;
+        let values = (places * 12.9898).sin() * 0.5;
+        values.to_kind(Kind::Float).reshape(shape)
+    };
+    [
+        ("one.weight", vec![6, 3, 3, 3]),
+        ("one.bias", vec![6]),
+        ("two.weight", vec![4, 6, 3, 3]),
+        ("two.bias", vec![4]),
+    ]
+    .into_iter()
+    .map(|(name, shape)| (name.to_owned(), sine(&shape, name.len() as f64)))
+    .collect()
+}
+
+/// What the backbone's convolutions make of pictures, computed without it.
+fn maps(pictures: &Tensor) -> [Tensor; 2] {
+    let weights = weights();
+    let convolve = |x: &Tensor, name: &str, stride: i64| {
+        let [weight, bias] = ["weight", "bias"].map(|kind| &weights[&format!("{name}.{kind}")]);
+        x.conv2d(weight, Some(bias), [stride, stride], [1, 1], [1, 1], 1)
+    };
+    let per_channel = |values: [f32; 3]| Tensor::from_slice(&values).reshape([1, 3, 1, 1]);
+    let x = (pictures + 1.0) / 2.0;
+    let x = (x - per_channel([0.5, 0.4, 0.3])) / per_channel([0.2, 0.3, 0.4]);
+    let relu = convolve(&x, "one", 2).relu();
+    let two = convolve(&relu, "two", 1);
+    [relu, two]
+}
+
+/// Perceptual distance between two pictures.
+fn perceptual(left: &Tensor, right: &Tensor) -> f64 {
+    let pairs = maps(left).into_iter().zip(maps(right));
+    pairs
+        .map(|(left, right)| {
+            let unit = |map: &Tensor| {
+                let squares = map.square();
+                map / (squares
+                    .sum_dim_intlist([1i64].as_slice(), true, Kind::Float)
+                    .sqrt()
+                    + 1e-10)
+            };
+            let size = left.size();
+            let squares = (unit(&left) - unit(&right)).square().sum(Kind::Double);
+            squares.double_value(&[]) / (size[2] * size[3]) as f64
+        })
+        .sum()
+}
+
+/// Content distance between two pictures.
+fn content(left: &Tensor, right: &Tensor) -> f64 {
+    let normalised = |picture: &Tensor| {
+        let [_, map] = maps(picture);
+        let axes = [2i64, 3];
+        let mean = map.mean_dim(axes.as_slice(), true, Kind::Float);
+        let centred = map - mean;
+        let variance = centred
+            .square()
+            .mean_dim(axes.as_slice(), true, Kind::Float);
+        centred / (variance + 1e-5).sqrt()
+    };
+    let squares = (normalised(left) - normalised(right)).square();
+    squares.mean(Kind::Double).double_value(&[])
+}
+
+struct Place {
+    place: Workplace,
+    inputs: usize,
+    styles: usize,
+}
+
+impl Place {
+    /// A model, a backbone, four pictures of each domain.
+    fn new(model: &Model) -> Self {
+        let place = Workplace::new(model, env!("CARGO_BIN_EXE_munit-evaluate"));
+        for domain in ["A", "B"] {
+            for number in 0..4u32 {
+                let picture = image::RgbImage::from_fn(40 + 3 * number, 36, |x, y| {
+                    let stripe = if domain == "A" {
+                        x * (2 + number)
+                    } else {
+                        y * (3 + number)
+                    };
+                    image::Rgb([(stripe * 9) as u8, (x * 4) as u8, (y * (5 + number)) as u8])
+                });
+                let path = place.path(&format!("data/test{domain}/{number}.png"));
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                picture.save(path).unwrap();
+            }
+        }
+        let description: Description = serde_json::from_str(DESCRIPTION).unwrap();
+        backbone::write(
+            &place.path("backbone.safetensors"),
+            &description,
+            &weights(),
+        )
+        .unwrap();
+        Self {
+            place,
+            inputs: 3,
+            styles: 4,
+        }
+    }
+
+    fn evaluate(&self, arguments: &str) -> Value {
+        let text = self.place.succeed(&format!(
+            "model.safetensors data --size 32 --inputs {} --styles {} --precision fp32 --json {arguments}",
+            self.inputs, self.styles
+        ));
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn saved(&self, direction: &str, index: usize, what: &str) -> Tensor {
+        let path = format!("out/{direction}/{index:04}-{what}.png");
+        picture_tensor(&read(&self.place.path(&path))).unwrap()
+    }
+}
+
+/// The figure with this key, and its numbers beside it.
+fn figure(report: &Value, key: &str) -> (f64, Vec<f64>) {
+    let figures = report["figures"].as_array().unwrap();
+    let figure = figures.iter().find(|figure| figure["key"] == key);
+    let figure = figure.unwrap_or_else(|| panic!("no figure {key} in {report:#}"));
+    let compare = figure["compare"].as_array();
+    let compare = compare.map_or(Vec::new(), |all| {
+        all.iter()
+            .map(|one| one["value"].as_f64().unwrap())
+            .collect()
+    });
+    (figure["value"].as_f64().unwrap(), compare)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+#[track_caller]
+fn assert_near(found: f64, expected: f64) {
+    let near = (found - expected).abs() < 2e-4 * expected.abs().max(1e-2);
+    assert!(near, "{found} instead of {expected}");
+}
+
+#[test]
+fn every_figure_follows_from_the_pictures_that_are_saved() {
+    let tiny = Tiny::new(Family::Munit);
+    let place = Place::new(&tiny.model);
+    let evaluation = place.evaluate("--backbone backbone.safetensors --outputs out");
+    let directions = evaluation["directions"].as_array().unwrap();
+    assert_eq!(directions.len(), 2);
+    for (report, direction) in directions.iter().zip(Direction::ALL) {
+        let name = direction.name();
+        assert_eq!(report["direction"], name);
+        assert!(
+            report["left_out"].as_array().unwrap().is_empty(),
+            "{report:#}"
+        );
+        let inputs: Vec<Tensor> = (0..place.inputs)
+            .map(|index| place.saved(name, index, "input"))
+            .collect();
+        let outputs: Vec<Vec<Tensor>> = (0..place.inputs)
+            .map(|index| {
+                let styles = 0..place.styles;
+                styles
+                    .map(|style| place.saved(name, index, &format!("{style:02}")))
+                    .collect()
+            })
+            .collect();
+
+        // The translations are those of the networks.
+        let code = |input: usize, style: usize| {
+            StyleCode::sample((input * place.styles + style) as u64, STYLE_DIM)
+        };
+        let expected = tiny.expected(&inputs[2], direction, code(2, 1).values());
+        assert!(difference(&outputs[2][1], &expected) < 1.1 / 127.5);
+
+        let diversity: Vec<f64> = outputs
+            .iter()
+            .flat_map(|styles| styles.windows(2).map(|pair| perceptual(&pair[0], &pair[1])))
+            .collect();
+        assert_near(figure(report, "diversity").0, mean(&diversity));
+
+        let kept: Vec<f64> = inputs
+            .iter()
+            .zip(&outputs)
+            .flat_map(|(input, styles)| styles.iter().map(move |style| content(input, style)))
+            .collect();
+        let same: Vec<f64> = (0..3)
+            .map(|index| content(&inputs[index], &outputs[index][0]))
+            .collect();
+        let others = [(0, 1), (1, 2), (2, 0)].map(|(a, b)| content(&inputs[a], &inputs[b]));
+        let (found, beside) = figure(report, "content_distance");
+        assert_near(found, mean(&kept));
+        assert_near(beside[0], mean(&others));
+        let below = same
+            .iter()
+            .flat_map(|low| others.map(|high| f64::from(low < &high)));
+        assert_near(
+            figure(report, "content_kept").0,
+            mean(&below.collect::<Vec<_>>()),
+        );
+        let histograms = report["histograms"].as_array().unwrap();
+        let normalised = histograms
+            .iter()
+            .find(|one| one["normalised"] == true)
+            .unwrap();
+        assert_near(normalised["same_scene"][1].as_f64().unwrap(), same[1]);
+        assert_near(normalised["other_scene"][2].as_f64().unwrap(), others[2]);
+
+        let features = |pictures: &[Tensor]| {
+            let [relu, _] = maps(&Tensor::cat(pictures, 0));
+            relu.mean_dim([2i64, 3].as_slice(), false, Kind::Double)
+        };
+        let made: Vec<Tensor> = outputs
+            .iter()
+            .flatten()
+            .map(Tensor::shallow_clone)
+            .collect();
+        let real: Vec<Tensor> = (0..4)
+            .map(|number| {
+                let letter = if direction == Direction::A2b {
+                    "B"
+                } else {
+                    "A"
+                };
+                let path = place.place.path(&format!("data/test{letter}/{number}.png"));
+                framed(&path)
+            })
+            .collect();
+        let (made, real, own) = (features(&made), features(&real), features(&inputs));
+        let (found, beside) = figure(report, "frechet_distance");
+        assert_near(found, frechet_distance(&made, &real).unwrap());
+        assert_near(beside[0], frechet_distance(&own, &real).unwrap());
+        let (found, beside) = figure(report, "kernel_distance");
+        assert_near(found, kernel_distance(&made, &real).unwrap());
+        assert_near(beside[0], kernel_distance(&own, &real).unwrap());
+
+        let classes: Vec<Vec<Vec<f64>>> = outputs
+            .iter()
+            .map(|styles| {
+                let classes = |picture: &Tensor| {
+                    let [_, map] = maps(picture);
+                    let logits = map.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+                    Vec::try_from(logits.softmax(-1, Kind::Double).reshape(-1)).unwrap()
+                };
+                styles.iter().map(classes).collect()
+            })
+            .collect();
+        let average = |all: &[Vec<f64>]| -> Vec<f64> {
+            (0..4)
+                .map(|class| mean(&all.iter().map(|one| one[class]).collect::<Vec<_>>()))
+                .collect()
+        };
+        let divergence =
+            |p: &[f64], q: &[f64]| -> f64 { p.iter().zip(q).map(|(p, q)| p * (p / q).ln()).sum() };
+        let all: Vec<Vec<f64>> = classes.iter().flatten().cloned().collect();
+        let marginal = average(&all);
+        let score: Vec<f64> = all.iter().map(|one| divergence(one, &marginal)).collect();
+        assert_near(figure(report, "inception_score").0, mean(&score));
+        let within: Vec<f64> = classes
+            .iter()
+            .flat_map(|styles| {
+                let marginal = average(styles);
+                styles
+                    .iter()
+                    .map(move |one| divergence(one, &marginal))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_near(
+            figure(report, "conditional_inception_score").0,
+            mean(&within),
+        );
+
+        check_own_errors(&tiny, direction, report, &inputs, &outputs, &code);
+    }
+}
+
+/// Style error, reconstruction and cycle, from the generators.
+fn check_own_errors(
+    tiny: &Tiny,
+    direction: Direction,
+    report: &Value,
+    inputs: &[Tensor],
+    outputs: &[Vec<Tensor>],
+    code: &dyn Fn(usize, usize) -> StyleCode,
+) {
+    let _no_grad = tch::no_grad_guard();
+    let own = &tiny.generators[direction.source() as usize];
+    let other = &tiny.generators[direction.target() as usize];
+    let mut style = Vec::new();
+    for (index, styles) in outputs.iter().enumerate() {
+        for (number, picture) in styles.iter().enumerate() {
+            let found =
+                Vec::<f64>::try_from(other.encode_style(picture).unwrap().reshape(-1)).unwrap();
+            let drawn = code(index, number);
+            let pairs = found.iter().zip(drawn.values());
+            style.extend(pairs.map(|(found, drawn)| (found - f64::from(*drawn)).abs()));
+        }
+    }
+    assert_near(figure(report, "style_error").0, mean(&style));
+    let psnr = |picture: &Tensor, original: &Tensor| {
+        let bytes = |x: &Tensor| ((x + 1.0) * 127.5).round().clamp(0.0, 255.0);
+        let squares = (bytes(picture) - bytes(original))
+            .square()
+            .mean(Kind::Double);
+        10.0 * (255.0f64.powi(2) / squares.double_value(&[])).log10()
+    };
+    let (mut reconstruction, mut cycle) = (Vec::new(), Vec::new());
+    for (input, styles) in inputs.iter().zip(outputs) {
+        let style = own.encode_style(input).unwrap();
+        let decode = |content: Tensor| own.decode(&content, Some(&style)).unwrap();
+        reconstruction.push(psnr(&decode(own.encode_content(input).unwrap()), input));
+        cycle.push(psnr(
+            &decode(other.encode_content(&styles[0]).unwrap()),
+            input,
+        ));
+    }
+    assert_near(
+        figure(report, "reconstruction_psnr").0,
+        mean(&reconstruction),
+    );
+    assert_near(figure(report, "cycle_psnr").0, mean(&cycle));
+}
+
+/// A picture as the program sees it.
+fn framed(path: &Path) -> Tensor {
+    let framing = munit_tools::data::Framing {
+        new_size: 32,
+        crop_height: 32,
+        crop_width: 32,
+        channels: 3,
+    };
+    munit_tools::data::load_picture(path, &framing)
+        .unwrap()
+        .unsqueeze(0)
+}
+
+#[test]
+fn what_cannot_be_had_is_said() {
+    let keys = |report: &Value, list: &str, key: &str| -> Vec<String> {
+        let entries = report[list].as_array().unwrap().iter();
+        entries
+            .map(|entry| entry[key].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Without a backbone: what the model's own networks tell.
+    let place = Place::new(&Tiny::new(Family::Munit).model);
+    let evaluation = place.evaluate("--a2b");
+    let report = &evaluation["directions"][0];
+    assert_eq!(
+        keys(report, "figures", "key"),
+        ["style_error", "reconstruction_psnr", "cycle_psnr"]
+    );
+    assert_eq!(
+        keys(report, "left_out", "what"),
+        [
+            "diversity",
+            "Fréchet and kernel distance",
+            "content distance",
+            "inception scores"
+        ]
+    );
+    assert_eq!(evaluation["directions"].as_array().unwrap().len(), 1);
+
+    // One direction, which has no way back.
+    let model = Tiny::new(Family::Munit)
+        .model
+        .restrict(&[Direction::B2a])
+        .unwrap();
+    let place = Place::new(&model);
+    let evaluation = place.evaluate("");
+    let report = &evaluation["directions"][0];
+    assert_eq!(report["direction"], "b2a");
+    assert_eq!(keys(report, "figures", "key"), ["style_error"]);
+    assert!(keys(report, "left_out", "what").contains(&"reconstruction and cycle".to_owned()));
+
+    // No styles.
+    let place = Place::new(&Tiny::new(Family::Unit).model);
+    let evaluation = place.evaluate("--backbone backbone.safetensors --a2b");
+    let report = &evaluation["directions"][0];
+    assert_eq!(report["styles"], 1);
+    assert_eq!(
+        keys(report, "left_out", "what"),
+        ["diversity", "style reconstruction"]
+    );
+    figure(report, "frechet_distance");
+    figure(report, "cycle_psnr");
+
+    // The table says it, too.
+    let text = place
+        .place
+        .succeed("model.safetensors data --size 32 --inputs 1 --a2b");
+    assert!(text.contains("left out: diversity: a UNIT model"), "{text}");
+}
+
+#[test]
+fn grey_domains_and_odd_sizes_are_evaluated() {
+    let mut tiny = Tiny::new(Family::Munit);
+    let architecture = &mut tiny.model.metadata.architecture;
+    architecture.input_dim_a = 1;
+    for (name, tensor) in &mut tiny.model.weights {
+        let first = [
+            "a.enc_content.model.0.conv.weight",
+            "a.enc_style.model.0.conv.weight",
+        ];
+        if first.contains(&name.as_str()) {
+            *tensor = tensor.narrow(1, 0, 1);
+        } else if name.starts_with("a.dec.model.5.conv.") {
+            *tensor = tensor.narrow(0, 0, 1);
+        }
+    }
+    assert_eq!(
+        Domain::ALL.map(|domain| tiny.model.metadata.architecture.channels(domain)),
+        [1, 3]
+    );
+    let place = Place::new(&tiny.model);
+    let text = place.place.succeed(
+        "model.safetensors data --size 35 --inputs 2 --styles 2 --backbone backbone.safetensors --json",
+    );
+    let evaluation: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(evaluation["size"], 32);
+    for report in evaluation["directions"].as_array().unwrap() {
+        figure(report, "diversity");
+        figure(report, "cycle_psnr");
+        assert!(figure(report, "content_distance").0.is_finite());
+    }
+}
+
+#[test]
+fn mistakes_get_a_sentence() {
+    let place = Place::new(&Tiny::new(Family::Munit).model);
+    std::fs::create_dir_all(place.place.path("empty/testA")).unwrap();
+    std::fs::create_dir_all(place.place.path("broken/testA")).unwrap();
+    std::fs::write(place.place.path("broken/testA/x.png"), b"no picture").unwrap();
+    for (arguments, expected) in [
+        ("missing.safetensors data", "missing.safetensors"),
+        (
+            "model.safetensors nowhere",
+            "nowhere: there is neither testA nor trainA",
+        ),
+        ("model.safetensors empty", "empty/testA: no pictures"),
+        (
+            "model.safetensors broken",
+            "broken/testA: none of 1 pictures could be read",
+        ),
+        ("model.safetensors data --backbone data", "data"),
+        (
+            "model.safetensors data --backbone model.safetensors",
+            "model.safetensors: is not a backbone",
+        ),
+        ("model.safetensors data --inputs 0", "--inputs"),
+        ("model.safetensors data --a2b --b2a", "cannot be used with"),
+    ] {
+        let message = place.place.fail(arguments);
+        assert!(message.contains(expected), "{arguments}: {message}");
+        assert!(!message.contains("panicked"), "{arguments}: {message}");
+    }
+    let one = Tiny::new(Family::Munit)
+        .model
+        .restrict(&[Direction::B2a])
+        .unwrap();
+    let message = Place::new(&one).place.fail("model.safetensors data --a2b");
+    assert!(message.contains("does not translate a2b"), "{message}");
+}
