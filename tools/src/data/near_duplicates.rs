@@ -5,14 +5,23 @@ use super::likeness::Likeness;
 /// A picture by the number of its set and its place in the set.
 pub type PictureIndex = (usize, usize);
 
+/// Two sets by their numbers, the smaller one first.
+type PairOfSets = (usize, usize);
+
+/// Of each picture of a set, one that it nearly repeats, by its place.
+type Partners = Vec<Option<usize>>;
+
+/// Pairs of pictures that nearly repeat each other, by their places in two sets.
+type PairsOfPictures = Vec<(usize, usize)>;
+
 /// What was found among several sets of pictures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NearDuplicates {
     /// For each set, and each picture of it, an earlier picture of the set that it nearly repeats.
-    repeats: Vec<Vec<Option<usize>>>,
+    repeats: Vec<Partners>,
     /// For each two sets, the second after the first, each picture of the second that nearly
     /// repeats one of the first, with that one.
-    shared: Vec<((usize, usize), Vec<(usize, usize)>)>,
+    shared: Vec<(PairOfSets, PairsOfPictures)>,
 }
 
 impl NearDuplicates {
@@ -33,11 +42,10 @@ impl NearDuplicates {
         // In order of brightness, a picture's near ones are not far.
         pictures.sort_by_key(|(brightness, index, _)| (*brightness, *index));
 
-        let mut repeats: Vec<Vec<Option<usize>>> =
-            sets.iter().map(|set| vec![None; set.len()]).collect();
+        let mut repeats: Vec<Partners> = sets.iter().map(|set| vec![None; set.len()]).collect();
         let pairs =
             (0..sets.len()).flat_map(|one| (one + 1..sets.len()).map(move |two| (one, two)));
-        let mut partners: Vec<((usize, usize), Vec<Option<usize>>)> = pairs
+        let mut partners: Vec<(PairOfSets, Partners)> = pairs
             .map(|(one, two)| ((one, two), vec![None; sets[two].len()]))
             .collect();
         for (position, (brightness, one, likeness)) in pictures.iter().enumerate() {
