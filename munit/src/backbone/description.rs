@@ -97,7 +97,7 @@ pub struct Layer {
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Operation {
     /// Convolution with bias: the file's tensors `NAME.weight` [out, in, height, width] and
-    /// `NAME.bias` [out].
+    /// `NAME.bias` `[out]`.
     Convolution {
         /// Step.
         stride: [i64; 2],
@@ -135,7 +135,7 @@ pub enum Operation {
     /// The mean over the whole map: [B, C, 1, 1].
     GlobalAveragePool,
     /// A linear layer on all values of a picture: the file's tensors `NAME.weight` [out, in] and
-    /// `NAME.bias` [out]. Gives [B, out].
+    /// `NAME.bias` `[out]`. Gives `[B, out]`.
     Linear,
     /// The sum of all maps in `from`.
     Add,

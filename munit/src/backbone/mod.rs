@@ -340,7 +340,7 @@ impl Step {
 }
 
 impl Activations {
-    /// Perceptual distance of each of these pictures to the one at the same place in `other`, [B]:
+    /// Perceptual distance of each of these pictures to the one at the same place in `other`, `[B]`:
     /// at each pixel of each layer the squared difference of the unit feature vectors, weighted by
     /// channel if the backbone has weights, summed over channels, averaged over the picture, summed
     /// over layers (arXiv 1801.03924, equation 1).
@@ -366,7 +366,7 @@ impl Activations {
     }
 
     /// Mean squared difference of the content layer's maps of each picture and the one at the same
-    /// place in `other`, [B]. With `normalised`, the maps are instance-normalised first: blind to
+    /// place in `other`, `[B]`. With `normalised`, the maps are instance-normalised first: blind to
     /// what differs between domains and sharp on what a picture shows (arXiv 1804.04732, section
     /// 5.1).
     ///
