@@ -149,6 +149,8 @@ pub enum GanType {
     Lsgan,
     /// Non-saturating: binary cross-entropy on the logits.
     Nsgan,
+    /// Hinge (arXiv 1705.02894); in no published configuration.
+    Hinge,
 }
 
 /// Hyper-parameters of a generator; the published configurations' group `gen`.

@@ -26,6 +26,7 @@ use munit_tools::bench::record::{Measurement, Record, read_records};
 use munit_tools::bench::train::measure_training;
 use munit_tools::config::{TrainConfig, TrainingPrecision};
 use munit_tools::program;
+use munit_tools::recipe::Recipe;
 
 /// Measures how fast munitfilter is on this machine.
 ///
@@ -121,9 +122,12 @@ struct TrainArguments {
     /// Weight of the cycle; 0 leaves it out
     #[arg(long, value_name = "WEIGHT", default_value_t = 10.0)]
     cycle: f64,
-    /// Number format of the networks' arithmetic
+    /// Losses and schedule
     #[arg(long, value_enum, default_value_t)]
-    precision: TrainingPrecision,
+    recipe: Recipe,
+    /// Number format of the networks' arithmetic [default: the recipe's]
+    #[arg(long)]
+    precision: Option<TrainingPrecision>,
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceChoice,
@@ -195,9 +199,12 @@ fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
         crop_image_width: arguments.size,
         batch_size: arguments.batch,
         recon_x_cyc_w: Some(arguments.cycle),
-        precision: arguments.precision,
-        ..TrainConfig::default()
+        ..TrainConfig::of_recipe(arguments.recipe)
     };
+    if let Some(precision) = arguments.precision {
+        config.precision = precision;
+    }
+    config.precision = config.precision.resolve(arguments.device.resolve()?);
     config.generator.dim = arguments.dim;
     config.discriminator.dim = arguments.dim;
     let result = measure_training(

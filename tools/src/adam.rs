@@ -1,6 +1,6 @@
 //! Adam with L2 decay (arXiv 1412.6980), over parameters that lie in one stretch of memory.
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use munit::networks::{AdamStep, Parameter, adam_step};
 use tch::Tensor;
 
@@ -8,10 +8,12 @@ use tch::Tensor;
 const EPSILON: f64 = 1e-8;
 
 /// The trainable parameters of some networks, moved into one vector so that an update is a
-/// handful of passes over memory whatever the number of layers.
+/// handful of passes over memory whatever the number of layers; and the gradient of a loss, laid out
+/// alike.
 #[derive(Debug)]
 pub struct FlatParameters {
     vector: Tensor,
+    gradient: Tensor,
     parameters: Vec<Tensor>,
     spans: Vec<Span>,
 }
@@ -34,19 +36,14 @@ impl Span {
     /// # Errors
     /// If `vector` is too short.
     pub fn view(&self, vector: &Tensor) -> Result<Tensor> {
-        let flat = self.flat(vector)?;
+        let length = self.shape.iter().product::<i64>();
+        let flat = vector.f_narrow(0, self.start, length)?;
         Ok(match *self.shape.as_slice() {
             [outputs, inputs, height, width] => flat
                 .f_view([outputs, height, width, inputs])?
                 .f_permute([0, 3, 1, 2])?,
             _ => flat.f_view(self.shape.as_slice())?,
         })
-    }
-
-    /// The same as one row, in the order in which it lies there.
-    fn flat(&self, vector: &Tensor) -> Result<Tensor> {
-        let length = self.shape.iter().product::<i64>();
-        Ok(vector.f_narrow(0, self.start, length)?)
     }
 }
 
@@ -80,6 +77,7 @@ impl FlatParameters {
                 tensor.f_set_data(&span.view(&vector)?)?;
             }
             Ok(Self {
+                gradient: vector.f_zeros_like()?,
                 vector,
                 parameters: tensors,
                 spans,
@@ -97,29 +95,27 @@ impl FlatParameters {
         &self.spans
     }
 
-    /// The gradient of each parameter, in the order of [`Self::spans`].
-    ///
-    /// # Errors
-    /// A parameter that the loss does not depend on.
-    pub fn gradients(&self) -> Result<Vec<Tensor>> {
-        self.parameters
-            .iter()
-            .zip(&self.spans)
-            .map(|(parameter, span)| {
-                let gradient = parameter.f_grad()?;
-                if !gradient.defined() {
-                    anyhow::bail!("the loss does not depend on parameter {}", span.name);
-                }
-                Ok(gradient)
-            })
-            .collect()
+    /// The gradient that [`Self::differentiate`] found last: `[total]`, float32.
+    pub fn gradient(&self) -> &Tensor {
+        &self.gradient
     }
 
-    /// Forgets the gradients.
-    pub fn zero_grad(&mut self) {
-        for parameter in &mut self.parameters {
-            parameter.zero_grad();
+    /// Computes the gradient of `loss`, a scalar. Neither zeroes nor adds to the gradients of single
+    /// parameters, which would be two more operations for each of them.
+    ///
+    /// # Errors
+    /// A parameter that the loss does not depend on; libtorch's.
+    pub fn differentiate(&mut self, loss: &Tensor) -> Result<()> {
+        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        let idle = gradients.iter().position(|gradient| !gradient.defined());
+        if let Some(span) = idle.and_then(|place| self.spans.get(place)) {
+            bail!("the loss does not depend on parameter {}", span.name);
         }
+        tch::no_grad(|| {
+            let flat = gradients.iter().map(flatten).collect::<Result<Vec<_>>>()?;
+            let _same = Tensor::f_cat_out(&self.gradient, &flat, 0)?;
+            Ok(())
+        })
     }
 
     /// Whether autograd is to follow these parameters.
@@ -171,40 +167,34 @@ impl Adam {
         })
     }
 
-    /// One update of `parameters` from their gradients.
+    /// One update of `parameters` from their gradient.
     ///
     /// # Errors
-    /// A parameter without gradient; libtorch's.
-    pub fn step(&mut self, parameters: &mut FlatParameters, learning_rate: f64) -> Result<()> {
+    /// libtorch's.
+    pub fn step(&mut self, parameters: &FlatParameters, learning_rate: f64) -> Result<()> {
         let AdamOptions {
             beta1,
             beta2,
             weight_decay,
         } = self.options;
+        self.updates += 1;
+        let step = AdamStep {
+            updates: self.updates as f64,
+            learning_rate,
+            beta1,
+            beta2,
+            weight_decay,
+            epsilon: EPSILON,
+        };
+        let own = |tensor: &Tensor| [tensor.shallow_clone()];
         tch::no_grad(|| {
-            let gradients = parameters.gradients().context("optimiser")?;
-            let gradients = gradients.iter().map(flatten).collect::<Result<Vec<_>>>()?;
-            let flat = |vector: &Tensor| -> Result<Vec<Tensor>> {
-                let spans = parameters.spans.iter();
-                spans.map(|span| span.flat(vector)).collect()
-            };
-            self.updates += 1;
-            let step = AdamStep {
-                updates: self.updates as f64,
-                learning_rate,
-                beta1,
-                beta2,
-                weight_decay,
-                epsilon: EPSILON,
-            };
-            adam_step(
-                &flat(&parameters.vector)?,
-                &gradients,
-                &flat(&self.mean)?,
-                &flat(&self.mean_square)?,
+            Ok(adam_step(
+                &own(&parameters.vector),
+                &own(&parameters.gradient),
+                &own(&self.mean),
+                &own(&self.mean_square),
                 &step,
-            )?;
-            Ok(())
+            )?)
         })
     }
 }
@@ -252,9 +242,9 @@ mod tests {
         };
         let mut adam = Adam::new(&flat, options).unwrap();
         let mut update = |slope: f64| {
-            flat.zero_grad();
-            (&parameters[0].tensor * slope).sum(Kind::Float).backward();
-            adam.step(&mut flat, 0.1).unwrap();
+            let loss = (&parameters[0].tensor * slope).sum(Kind::Float);
+            flat.differentiate(&loss).unwrap();
+            adam.step(&flat, 0.1).unwrap();
             (
                 parameters[0].tensor.double_value(&[0]),
                 adam.mean.double_value(&[0]),
@@ -312,10 +302,33 @@ mod tests {
     }
 
     #[test]
+    fn the_gradient_lies_as_the_parameters_do_and_is_that_of_the_last_loss_alone() {
+        let mut weight = parameter("weight", &[0.0], false);
+        weight.tensor = Tensor::zeros([2, 3, 4, 5], (Kind::Float, Device::Cpu));
+        let _ = weight.tensor.set_requires_grad(true);
+        weight.trainable = true;
+        let parameters = [parameter("bias", &[1.0, 2.0], true), weight];
+        let mut flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        let slopes = Tensor::arange(120, (Kind::Float, Device::Cpu)).view([2, 3, 4, 5]);
+        for _ in 0..2 {
+            let loss = (&parameters[1].tensor * &slopes).sum(Kind::Float)
+                + parameters[0].tensor.square().sum(Kind::Float);
+            flat.differentiate(&loss).unwrap();
+            let [bias, weight] = [0, 1].map(|place| flat.spans()[place].view(flat.gradient()));
+            assert_eq!(bias.unwrap(), Tensor::from_slice(&[2.0_f32, 4.0]));
+            assert_eq!(weight.unwrap(), slopes);
+        }
+    }
+
+    #[test]
     fn a_parameter_without_gradient_is_named() {
-        let parameters = [parameter("idle", &[1.0], true)];
-        let flat = FlatParameters::new(named("net", &parameters)).unwrap();
-        let error = flat.gradients().unwrap_err().to_string();
+        let parameters = [
+            parameter("busy", &[1.0], true),
+            parameter("idle", &[1.0], true),
+        ];
+        let mut flat = FlatParameters::new(named("net", &parameters)).unwrap();
+        let loss = parameters[0].tensor.sum(Kind::Float);
+        let error = flat.differentiate(&loss).unwrap_err().to_string();
         assert!(error.contains("net.idle"), "{error}");
         let zeros = Tensor::zeros([1], (Kind::Float, Device::Cpu));
         flat.set_requires_grad(false).unwrap();

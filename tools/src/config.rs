@@ -4,11 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use munit::config::{Architecture, DiscriminatorConfig, Domain, Family, GeneratorConfig};
+use munit::config::{
+    Architecture, DiscriminatorConfig, Domain, Family, GanType, GeneratorConfig, Norm,
+};
 use munit::networks::Initialisation;
+use munit::runtime::Precision;
 use serde::{Deserialize, Serialize};
+use tch::{Device, Kind};
 
+use crate::augmentation::Augmentation;
 use crate::data::Framing;
+use crate::recipe::{Recipe, Task, overlaid};
 
 /// Which update rule; key `trainer`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -33,6 +39,9 @@ pub enum LearningRatePolicy {
     Step,
     /// Never changed.
     Constant,
+    /// *Ours:* never changed but over the last share of the run, `lr_decay_share`, in which they fall
+    /// in a straight line towards 0.
+    Linear,
 }
 
 /// Number format of the networks' arithmetic. Weights and updates are float32 in any case.
@@ -44,6 +53,29 @@ pub enum TrainingPrecision {
     Fp32,
     /// bfloat16 maps and products.
     Bf16,
+    /// `bf16` where the device is fast at it, else `fp32`.
+    Auto,
+}
+
+impl TrainingPrecision {
+    /// What it is on `device`; never [`Self::Auto`].
+    pub fn resolve(self, device: Device) -> Self {
+        match self {
+            Self::Auto => match (device, Precision::Auto.resolve(device)) {
+                (Device::Cpu, Ok(Precision::Fp32)) => Self::Fp32,
+                _ => Self::Bf16,
+            },
+            given => given,
+        }
+    }
+
+    /// The kind of the maps on `device`.
+    pub fn kind(self, device: Device) -> Kind {
+        match self.resolve(device) {
+            Self::Bf16 => Kind::BFloat16,
+            Self::Fp32 | Self::Auto => Kind::Float,
+        }
+    }
 }
 
 /// Everything that decides what a run computes. Keys and defaults are those of the published
@@ -55,8 +87,12 @@ pub enum TrainingPrecision {
     expecting = "lines of the form key: value"
 )]
 pub struct TrainConfig {
+    /// *Ours:* whose defaults stand in for keys that are not given.
+    pub recipe: Recipe,
     /// *Ours:* MUNIT or UNIT; `--trainer` on the command line wins.
     pub trainer: TrainerKind,
+    /// *Ours:* what translations may do to shapes: `recon_x_cyc_w` in plain words.
+    pub task: Option<Task>,
 
     /// Iterations between sample sheets that are kept.
     pub image_save_iter: u64,
@@ -93,8 +129,12 @@ pub struct TrainConfig {
     pub step_size: u64,
     /// Factor of each change.
     pub gamma: f64,
+    /// *Ours:* last share of the run in which the learning rates fall, where `lr_policy` is `linear`.
+    pub lr_decay_share: f64,
     /// *Ours:* decay of the moving average of the generators that is shown and exported.
     pub ema_decay: f64,
+    /// *Ours:* iterations for which the moving average is a plain copy.
+    pub ema_warmup: u64,
     /// *Ours:* arithmetic of the networks.
     pub precision: TrainingPrecision,
     /// *Ours:* everything random in a run follows from it.
@@ -121,8 +161,40 @@ pub struct TrainConfig {
     pub recon_kl_cyc_w: f64,
     /// In published files, used by nothing.
     pub recon_h_w: f64,
-    /// *Ours:* VGG-16 weights for the perceptual loss, a `.safetensors` file.
+    /// *Ours:* the network of the perceptual loss: a backbone, or VGG-16 weights.
+    #[serde(alias = "perceptual_weights")]
     pub vgg_weights: Option<PathBuf>,
+
+    /// *Ours:* both updates of an iteration work on the same translations, instead of each on its
+    /// own, with styles of its own.
+    pub share_translations: bool,
+    /// *Ours:* content codes of the inputs are fixed targets of content reconstruction, so that
+    /// nothing is won by making them small.
+    pub detach_content: bool,
+    /// *Ours:* what is done at random to real and translated pictures before the discriminators see
+    /// them (arXiv 2006.10738), for small sets.
+    pub augment: Vec<Augmentation>,
+    /// *Ours:* weight of the squared gradient of the discriminators at real pictures, R1
+    /// (arXiv 1801.04406); 0 leaves it out.
+    pub r1_w: f64,
+    /// *Ours:* iterations between penalties of the gradient, each of which counts for all of them.
+    pub r1_every: u64,
+    /// *Ours:* share of the translations whose styles are encoded from pictures instead of drawn
+    /// (MUNIT).
+    pub encoded_styles: f64,
+    /// *Ours:* weight of the difference between two translations of a picture, at the beginning;
+    /// 0 leaves it out (MUNIT).
+    pub diversity_w: f64,
+    /// *Ours:* share of the run over which that weight falls to 0.
+    pub diversity_share: f64,
+    /// *Ours:* weight of the distance of encoded styles' moments from those of drawn ones; 0 leaves it
+    /// out (MUNIT).
+    pub style_prior_w: f64,
+    /// *Ours:* weight of the difference between the translation of a shifted, noisy picture and the
+    /// shifted translation; 0 leaves it out.
+    pub consistency_w: f64,
+    /// *Ours:* deviation of that noise, where pictures range from -1 to 1.
+    pub consistency_noise: f64,
 
     /// The generators.
     #[serde(rename = "gen")]
@@ -181,7 +253,9 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
+            recipe: Recipe::Classic,
             trainer: TrainerKind::Munit,
+            task: None,
             image_save_iter: 10_000,
             image_display_iter: 500,
             display_size: 8,
@@ -199,7 +273,9 @@ impl Default for TrainConfig {
             lr_policy: LearningRatePolicy::Step,
             step_size: 100_000,
             gamma: 0.5,
+            lr_decay_share: 0.3,
             ema_decay: 0.999,
+            ema_warmup: 1000,
             precision: TrainingPrecision::Fp32,
             seed: 0,
             keep_checkpoints: 2,
@@ -213,6 +289,17 @@ impl Default for TrainConfig {
             recon_kl_cyc_w: 0.01,
             recon_h_w: 0.0,
             vgg_weights: None,
+            share_translations: false,
+            detach_content: false,
+            augment: Vec::new(),
+            r1_w: 0.0,
+            r1_every: 16,
+            encoded_styles: 0.0,
+            diversity_w: 0.0,
+            diversity_share: 0.5,
+            style_prior_w: 0.0,
+            consistency_w: 0.0,
+            consistency_noise: 0.02,
             generator: GeneratorConfig::default(),
             discriminator: DiscriminatorConfig::default(),
             input_dim_a: 3,
@@ -249,11 +336,42 @@ const RESIZE_MARGIN: f64 = 1.12;
 const MOST_CHECKPOINTS: usize = 1000;
 
 impl TrainConfig {
-    /// Reads a YAML file.
+    /// The defaults of a recipe.
+    pub fn of_recipe(recipe: Recipe) -> Self {
+        match recipe {
+            Recipe::Classic => Self::default(),
+            Recipe::Modern => Self::modern(),
+        }
+    }
+
+    fn modern() -> Self {
+        Self {
+            recipe: Recipe::Modern,
+            lr_dis: Some(4e-4),
+            lr_policy: LearningRatePolicy::Linear,
+            precision: TrainingPrecision::Auto,
+            share_translations: true,
+            detach_content: true,
+            augment: vec![Augmentation::Translation, Augmentation::Cutout],
+            r1_w: 10.0,
+            encoded_styles: 0.5,
+            diversity_w: 1.0,
+            style_prior_w: 0.1,
+            discriminator: DiscriminatorConfig {
+                norm: Norm::Spectral,
+                gan_type: GanType::Hinge,
+                ..DiscriminatorConfig::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Reads a YAML file. What it leaves out is as `recipe` has it, or else as the recipe that it
+    /// names, or else as published.
     ///
     /// # Errors
     /// A sentence that names the file and, for an unknown key, the nearest known one.
-    pub fn read(path: &Path) -> Result<Self> {
+    pub fn read(path: &Path, recipe: Option<Recipe>) -> Result<Self> {
         let content = fs::read(path)
             .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
         let Ok(text) = String::from_utf8(content) else {
@@ -262,12 +380,21 @@ impl TrainConfig {
                 path.display()
             );
         };
-        Self::parse(&text)
+        Self::parse(&text, recipe)
             .with_context(|| format!("{}: not a usable configuration", path.display()))
     }
 
-    fn parse(text: &str) -> Result<Self> {
-        let config: Self = serde_yaml_ng::from_str(text).map_err(explain)?;
+    fn parse(text: &str, recipe: Option<Recipe>) -> Result<Self> {
+        // First as it is, since only so a problem has its line.
+        let published: Self = serde_yaml_ng::from_str(text).map_err(explain)?;
+        let recipe = recipe.unwrap_or(published.recipe);
+        let config = match recipe {
+            Recipe::Classic => Self {
+                recipe,
+                ..published
+            },
+            Recipe::Modern => overlaid(text, &Self::default(), &Self::of_recipe(recipe))?,
+        };
         config.check()?;
         Ok(config)
     }
@@ -292,6 +419,7 @@ impl TrainConfig {
             ("log_iter", self.log_iter),
             ("max_iter", self.max_iter),
             ("step_size", self.step_size),
+            ("r1_every", self.r1_every),
         ] {
             if value == 0 {
                 bail!("{key} is 0; it must be at least 1");
@@ -346,6 +474,15 @@ impl TrainConfig {
             }
         }
         for (key, value) in [
+            ("lr_decay_share", self.lr_decay_share),
+            ("encoded_styles", self.encoded_styles),
+            ("diversity_share", self.diversity_share),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                bail!("{key} is {value}; it is a share, from 0 to 1");
+            }
+        }
+        for (key, value) in [
             ("lr", self.lr),
             ("lr_dis", self.lr_dis.unwrap_or(self.lr)),
             ("gamma", self.gamma),
@@ -358,9 +495,28 @@ impl TrainConfig {
             ("vgg_w", self.vgg_w),
             ("recon_kl_w", self.recon_kl_w),
             ("recon_kl_cyc_w", self.recon_kl_cyc_w),
+            ("r1_w", self.r1_w),
+            ("diversity_w", self.diversity_w),
+            ("style_prior_w", self.style_prior_w),
+            ("consistency_w", self.consistency_w),
+            ("consistency_noise", self.consistency_noise),
         ] {
             if !(value.is_finite() && value >= 0.0) {
                 bail!("{key} is {value}; it must be a finite number that is not negative");
+            }
+        }
+        self.check_task()
+    }
+
+    fn check_task(&self) -> Result<()> {
+        if let (Some(task), Some(given)) = (self.task, self.recon_x_cyc_w) {
+            let meant = task.cycle_weight();
+            if given != meant {
+                bail!(
+                    "task is {}, which means a recon_x_cyc_w of {meant}, but recon_x_cyc_w is {given}; \
+                     give one of the two",
+                    task.name()
+                );
             }
         }
         Ok(())
@@ -413,13 +569,16 @@ impl TrainConfig {
         size.min(Framing::MAXIMUM_SIDE)
     }
 
-    /// Weight of the cycle: what is given, else that of the published configurations, where UNIT
-    /// always has a cycle.
+    /// Weight of the cycle: what is given, else what the task means, else that of the published
+    /// configurations, where UNIT always has a cycle; the modern recipe has one in any case.
     pub fn cycle_weight(&self) -> f64 {
-        self.recon_x_cyc_w.unwrap_or(match self.trainer {
-            TrainerKind::Munit => 0.0,
-            TrainerKind::Unit => 10.0,
-        })
+        let of_task = self.task.map(Task::cycle_weight);
+        self.recon_x_cyc_w
+            .or(of_task)
+            .unwrap_or(match (self.trainer, self.recipe) {
+                (TrainerKind::Munit, Recipe::Classic) => 0.0,
+                _ => 10.0,
+            })
     }
 
     /// The same with the defaults that depend on other keys written out, so that a run's
@@ -428,6 +587,10 @@ impl TrainConfig {
         let complete = Domain::ALL
             .iter()
             .all(|&domain| self.explicit_new_size(domain).is_some());
+        let of_styles = |value: f64| match self.trainer {
+            TrainerKind::Munit => value,
+            TrainerKind::Unit => 0.0,
+        };
         Self {
             recon_x_cyc_w: Some(self.cycle_weight()),
             new_size: if complete {
@@ -435,6 +598,9 @@ impl TrainConfig {
             } else {
                 Some(self.default_new_size())
             },
+            encoded_styles: of_styles(self.encoded_styles),
+            diversity_w: of_styles(self.diversity_w),
+            style_prior_w: of_styles(self.style_prior_w),
             ..self
         }
     }
@@ -460,8 +626,29 @@ impl TrainConfig {
         let factor = match self.lr_policy {
             LearningRatePolicy::Constant => 1.0,
             LearningRatePolicy::Step => self.gamma.powi(((iteration + 1) / self.step_size) as i32),
+            LearningRatePolicy::Linear => {
+                let left = self.max_iter.saturating_sub(iteration) as f64;
+                let falling = self.lr_decay_share * self.max_iter as f64;
+                if left < falling { left / falling } else { 1.0 }
+            }
         };
         [self.lr * factor, self.lr_dis.unwrap_or(self.lr) * factor]
+    }
+
+    /// Weight of the difference between two translations at `iteration` (from 0): falls in a straight
+    /// line to 0 over `diversity_share` of the run.
+    pub fn diversity_weight(&self, iteration: u64) -> f64 {
+        let falling = self.diversity_share * self.max_iter as f64;
+        self.diversity_w * (1.0 - iteration as f64 / falling).max(0.0)
+    }
+
+    /// How many of the translations at `iteration` (from 0) have encoded styles, so that it is the
+    /// share of all of them in the long run.
+    pub fn encoded_styles_at(&self, iteration: u64) -> i64 {
+        let until = |iteration: u64| {
+            (self.encoded_styles * self.batch_size as f64 * iteration as f64).floor() as i64
+        };
+        until(iteration + 1) - until(iteration)
     }
 }
 
@@ -513,6 +700,154 @@ mod tests {
     }
 
     #[test]
+    fn the_learning_rate_falls_in_a_straight_line_at_the_end() {
+        let config = TrainConfig {
+            lr: 8.0,
+            lr_dis: Some(16.0),
+            lr_policy: LearningRatePolicy::Linear,
+            lr_decay_share: 0.4,
+            max_iter: 10,
+            ..TrainConfig::default()
+        };
+        let rates = [0, 6, 7, 8, 9].map(|iteration| config.learning_rates(iteration)[1]);
+        assert_eq!(rates, [16.0, 16.0, 12.0, 8.0, 4.0]);
+        assert_eq!(config.learning_rates(9)[0], 2.0);
+        let constant = TrainConfig {
+            lr_decay_share: 0.0,
+            ..config
+        };
+        assert_eq!(constant.learning_rates(9), [8.0, 16.0]);
+    }
+
+    #[test]
+    fn the_weight_of_diversity_falls_to_nothing() {
+        let config = TrainConfig {
+            diversity_w: 2.0,
+            diversity_share: 0.5,
+            max_iter: 8,
+            ..TrainConfig::default()
+        };
+        let weights = [0, 1, 3, 4, 7].map(|iteration| config.diversity_weight(iteration));
+        assert_eq!(weights, [2.0, 1.5, 0.5, 0.0, 0.0]);
+        let never = TrainConfig {
+            diversity_share: 0.0,
+            ..config
+        };
+        assert_eq!(never.diversity_weight(1), 0.0);
+    }
+
+    #[test]
+    fn the_share_of_encoded_styles_is_met_in_the_long_run() {
+        for (batch_size, share, counts) in [
+            (1, 0.5, [0, 1, 0, 1]),
+            (4, 0.5, [2, 2, 2, 2]),
+            (3, 0.25, [0, 1, 1, 1]),
+            (2, 1.0, [2, 2, 2, 2]),
+            (2, 0.0, [0, 0, 0, 0]),
+        ] {
+            let config = TrainConfig {
+                batch_size,
+                encoded_styles: share,
+                ..TrainConfig::default()
+            };
+            let found = [0, 1, 2, 3].map(|iteration| config.encoded_styles_at(iteration));
+            assert_eq!(found, counts, "{batch_size} {share}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_stands_in_for_what_is_left_out() {
+        let modern = TrainConfig::of_recipe(Recipe::Modern);
+        assert_eq!(TrainConfig::parse("recipe: modern", None).unwrap(), modern);
+        assert_eq!(
+            TrainConfig::parse("{}", Some(Recipe::Modern)).unwrap(),
+            modern
+        );
+        // A published file without a recipe is classic, and a flag goes before the file.
+        let classic = TrainConfig::parse("{}", None).unwrap();
+        assert_eq!(classic, TrainConfig::default());
+        assert_eq!(classic.recipe, Recipe::Classic);
+        let text = "recipe: modern\nlr: 0.5";
+        let config = TrainConfig::parse(text, Some(Recipe::Classic)).unwrap();
+        assert_eq!(
+            config,
+            TrainConfig {
+                lr: 0.5,
+                ..TrainConfig::default()
+            }
+        );
+
+        let text = "recipe: modern\ndis: {dim: 8, gan_type: lsgan}\naugment: []\nr1_w: 0\n\
+                    perceptual_weights: vgg.safetensors";
+        let config = TrainConfig::parse(text, None).unwrap();
+        let mut expected = TrainConfig {
+            augment: Vec::new(),
+            r1_w: 0.0,
+            vgg_weights: Some("vgg.safetensors".into()),
+            ..modern
+        };
+        expected.discriminator.dim = 8;
+        expected.discriminator.gan_type = GanType::Lsgan;
+        assert_eq!(config, expected);
+        // What a run writes down is what it reads, whatever the defaults may become.
+        let written = config.clone().resolved().to_yaml().unwrap();
+        let read = TrainConfig::parse(&written, None).unwrap();
+        assert_eq!(read, config.resolved());
+    }
+
+    #[test]
+    fn a_mistake_in_a_modern_configuration_has_its_line_too() {
+        let error = TrainConfig::parse("recipe: modern\nr1_evry: 3", None).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("unknown key r1_evry (line 2"), "{text}");
+        assert!(text.ends_with("nearest known key is r1_every"), "{text}");
+        for (text, parts) in [
+            ("recipe: modem", ["modem", "modern"]),
+            ("task: keep_shapes", ["keep_shapes", "keep-shapes"]),
+            ("augment: [colours]", ["colours", "cutout"]),
+        ] {
+            let error = TrainConfig::parse(text, None).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_task_is_the_weight_of_the_cycle_in_plain_words() {
+        for (text, weight) in [
+            ("task: keep-shapes", 10.0),
+            ("task: change-shapes", 0.0),
+            ("trainer: UNIT\ntask: change-shapes", 0.0),
+            ("task: keep-shapes\nrecon_x_cyc_w: 10", 10.0),
+            ("recipe: modern", 10.0),
+            ("recipe: modern\ntask: change-shapes", 0.0),
+            ("recipe: modern\nrecon_x_cyc_w: 2", 2.0),
+        ] {
+            let config = TrainConfig::parse(text, None).unwrap();
+            assert_eq!(config.cycle_weight(), weight, "{text}");
+            config.resolved().check().unwrap();
+        }
+        let text = "task: keep-shapes\nrecon_x_cyc_w: 3";
+        let error = TrainConfig::parse(text, None).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "task is keep-shapes, which means a recon_x_cyc_w of 10, but recon_x_cyc_w is 3; give \
+             one of the two"
+        );
+    }
+
+    #[test]
+    fn unit_has_no_terms_of_styles() {
+        let text = "recipe: modern\ntrainer: UNIT";
+        let config = TrainConfig::parse(text, None).unwrap().resolved();
+        let of_styles = [
+            config.encoded_styles,
+            config.diversity_w,
+            config.style_prior_w,
+        ];
+        assert_eq!(of_styles, [0.0; 3]);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let config = TrainConfig {
             lr: 0.1 + 0.2,
@@ -522,31 +857,33 @@ mod tests {
             ..TrainConfig::default()
         };
         assert_eq!(
-            TrainConfig::parse(&config.to_yaml().unwrap()).unwrap(),
+            TrainConfig::parse(&config.to_yaml().unwrap(), None).unwrap(),
             config
         );
     }
 
     #[test]
     fn a_size_of_its_own_goes_before_the_common_one() {
-        let config = TrainConfig::parse("new_size_a: 300\nnew_size: 280").unwrap();
+        let config = TrainConfig::parse("new_size_a: 300\nnew_size: 280", None).unwrap();
         assert_eq!(config.new_size(Domain::A), 300);
         assert_eq!(config.new_size(Domain::B), 280);
     }
 
     #[test]
     fn pictures_are_resized_to_more_than_the_crop() {
-        let config = TrainConfig::parse("crop_image_width: 320").unwrap();
+        let config = TrainConfig::parse("crop_image_width: 320", None).unwrap();
         assert_eq!(config.new_size(Domain::A), 287);
         assert_eq!(config.resolved().new_size, Some(287));
-        let config = TrainConfig::parse("new_size_b: 300").unwrap().resolved();
+        let config = TrainConfig::parse("new_size_b: 300", None)
+            .unwrap()
+            .resolved();
         assert_eq!(config.new_size(Domain::A), 287);
         assert_eq!(config.new_size(Domain::B), 300);
-        let config = TrainConfig::parse("new_size_a: 290\nnew_size_b: 300").unwrap();
+        let config = TrainConfig::parse("new_size_a: 290\nnew_size_b: 300", None).unwrap();
         assert_eq!(config.resolved().new_size, None);
         // As far as pictures are resized at all.
         let text = "crop_image_height: 4096\ncrop_image_width: 4096";
-        let config = TrainConfig::parse(text).unwrap();
+        let config = TrainConfig::parse(text, None).unwrap();
         assert_eq!(config.new_size(Domain::A), Framing::MAXIMUM_SIDE);
     }
 
@@ -558,7 +895,7 @@ mod tests {
             ("trainer: UNIT\nrecon_x_cyc_w: 0", 0.0),
             ("recon_x_cyc_w: 3", 3.0),
         ] {
-            let config = TrainConfig::parse(text).unwrap();
+            let config = TrainConfig::parse(text, None).unwrap();
             assert_eq!(config.cycle_weight(), weight, "{text}");
             assert_eq!(config.resolved().recon_x_cyc_w, Some(weight), "{text}");
         }
@@ -566,7 +903,7 @@ mod tests {
 
     #[test]
     fn the_nearest_known_key_is_named() {
-        let message = |text: &str| TrainConfig::parse(text).unwrap_err().to_string();
+        let message = |text: &str| TrainConfig::parse(text, None).unwrap_err().to_string();
         let text = message("lr: 1e-4\nbatch_siez: 2");
         assert!(text.contains("unknown key batch_siez (line 2"), "{text}");
         assert!(text.ends_with("nearest known key is batch_size"), "{text}");
@@ -588,6 +925,15 @@ mod tests {
             ("display_size: 1000", "display_size"),
             ("snapshot_save_minutes: 0", "snapshot_save_minutes"),
             ("recon_x_cyc_w: -1", "recon_x_cyc_w"),
+            ("lr_decay_share: 1.5", "lr_decay_share"),
+            ("encoded_styles: -0.1", "encoded_styles"),
+            ("diversity_share: .nan", "diversity_share"),
+            ("diversity_w: -1", "diversity_w"),
+            ("style_prior_w: .inf", "style_prior_w"),
+            ("consistency_w: -1", "consistency_w"),
+            ("consistency_noise: .nan", "consistency_noise"),
+            ("r1_w: -1", "r1_w"),
+            ("r1_every: 0", "r1_every"),
             ("new_size_b: 0", "new_size_b"),
             ("new_size: 4097", "new_size"),
             ("crop_image_height: 4100", "crop_image_height"),
@@ -598,7 +944,7 @@ mod tests {
             ("crop_image_width: 254", "crop_image_width"),
             ("dis: {n_layer: 8}", "crop_image_height"),
         ] {
-            let error = TrainConfig::parse(text).unwrap_err().to_string();
+            let error = TrainConfig::parse(text, None).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name} is ")), "{text}: {error}");
         }
     }

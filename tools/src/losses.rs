@@ -31,23 +31,43 @@ impl Terms {
         self.total.as_ref()
     }
 
-    /// Each term's value, and the weighted sum under `total_name`. Waits for the device.
+    /// Each term's value, and the weighted sum under `total_name`.
+    pub fn named<'t>(
+        &'t self,
+        total_name: &'static str,
+    ) -> impl Iterator<Item = (&'static str, &'t Tensor)> {
+        let total = self.total.iter().map(move |total| (total_name, total));
+        let terms = self.terms.iter().map(|(name, value)| (*name, value));
+        terms.chain(total)
+    }
+}
+
+/// The losses of one iteration by name, where they were computed; names are those of the published
+/// logs without `loss_`.
+#[derive(Debug)]
+pub struct StepLosses {
+    names: Vec<&'static str>,
+    values: Tensor,
+}
+
+impl StepLosses {
+    /// Of scalars, which it detaches from what they were computed of.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn values(&self, total_name: &'static str) -> Result<Vec<(&'static str, f64)>> {
-        let (names, scalars): (Vec<_>, Vec<_>) = self
-            .terms
-            .iter()
-            .map(|(name, value)| (*name, value))
-            .chain(self.total.as_ref().map(|total| (total_name, total)))
-            .unzip();
-        // Together, since each copy from a device waits for all that it has to do.
-        let values = Tensor::f_stack(&scalars, 0)?.f_to_kind(Kind::Double)?;
-        Ok(names
-            .into_iter()
-            .zip(Vec::<f64>::try_from(values)?)
-            .collect())
+    pub fn new<'t>(losses: impl Iterator<Item = (&'static str, &'t Tensor)>) -> Result<Self> {
+        let (names, values): (_, Vec<_>) = losses.unzip();
+        let values = tch::no_grad(|| Tensor::f_stack(&values, 0))?;
+        Ok(Self { names, values })
+    }
+
+    /// Their values. Waits for all that the device has to do.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn read(&self) -> Result<Vec<(&'static str, f64)>> {
+        let values = Vec::<f64>::try_from(self.values.f_to_kind(Kind::Double)?)?;
+        Ok(self.names.iter().copied().zip(values).collect())
     }
 }
 
@@ -71,35 +91,87 @@ pub fn kl(latent: &Tensor) -> Result<Tensor> {
     Ok(latent.f_square()?.f_mean(Kind::Float)?)
 }
 
-/// What the discriminator minimises, summed over scales: fakes towards 0, real pictures towards 1.
+/// How far the moments of encoded styles `[B, style_dim, 1, 1]` are from those of drawn ones, a scalar:
+/// mean² + (mean square − 1)², averaged over the numbers of a code. Both squares are estimated from
+/// pairs of different pictures, so that few pictures at once draw codes neither together nor apart;
+/// the estimate of a distance of 0 varies around 0. `None` for one picture, which has no moments.
+///
+/// # Errors
+/// libtorch's.
+pub fn style_prior(styles: &Tensor) -> Result<Option<Tensor>> {
+    let count = styles.size()[0];
+    if count < 2 {
+        return Ok(None);
+    }
+    // Σᵢ≠ⱼ xᵢ xⱼ = (Σ x)² − Σ x², for the numbers and for their squares less 1.
+    let off_prior = Tensor::f_stack(
+        &[
+            styles.shallow_clone(),
+            styles.f_square()?.f_sub_scalar(1.0)?,
+        ],
+        1,
+    )?;
+    let sums = |x: &Tensor| x.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
+    let pairs = sums(&off_prior)?
+        .f_square()?
+        .f_sub(&sums(&off_prior.f_square()?)?)?;
+    let pairs_of_both = pairs.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?;
+    let number = (count * (count - 1)) as f64;
+    Ok(Some(
+        pairs_of_both.f_mean(Kind::Float)?.f_div_scalar(number)?,
+    ))
+}
+
+/// What scores are driven to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// A picture is fake, says the discriminator.
+    Fake,
+    /// A picture is real, says the discriminator.
+    Real,
+    /// A picture is to pass for real, says the generator.
+    Passing,
+}
+
+/// What the discriminator minimises, summed over scales: scores of fakes and of real pictures are
+/// driven apart.
 ///
 /// # Errors
 /// libtorch's.
 pub fn discriminator_loss(gan_type: GanType, fake: &[Tensor], real: &[Tensor]) -> Result<Tensor> {
     let towards = |scores: &[Tensor], target| adversarial(gan_type, scores, target);
-    Ok(towards(fake, 0.0)?.f_add(&towards(real, 1.0)?)?)
+    Ok(towards(fake, Target::Fake)?.f_add(&towards(real, Target::Real)?)?)
 }
 
-/// What the generator minimises, summed over scales: fakes towards 1.
+/// What the generator minimises, summed over scales: fakes are to pass for real.
 ///
 /// # Errors
 /// libtorch's.
 pub fn generator_loss(gan_type: GanType, fake: &[Tensor]) -> Result<Tensor> {
-    adversarial(gan_type, fake, 1.0)
+    adversarial(gan_type, fake, Target::Passing)
 }
 
-fn adversarial(gan_type: GanType, scores: &[Tensor], target: f64) -> Result<Tensor> {
+fn adversarial(gan_type: GanType, scores: &[Tensor], target: Target) -> Result<Tensor> {
+    let number = if target == Target::Fake { 0.0 } else { 1.0 };
     let losses = scores
         .iter()
         .map(|score| {
             let score = score.f_to_kind(Kind::Float)?;
             Ok(match gan_type {
                 GanType::Lsgan => score
-                    .f_sub_scalar(target)?
+                    .f_sub_scalar(number)?
                     .f_square()?
                     .f_mean(Kind::Float)?,
+                GanType::Hinge => {
+                    let mean = |x: Tensor| x.f_mean(Kind::Float);
+                    match target {
+                        Target::Fake => mean(score.f_add_scalar(1.0)?.f_relu()?)?,
+                        Target::Real => mean(score.f_neg()?.f_add_scalar(1.0)?.f_relu()?)?,
+                        Target::Passing => mean(score)?.f_neg()?,
+                    }
+                }
                 GanType::Nsgan => {
-                    let targets = score.f_full_like(target)?;
+                    let targets = score.f_full_like(number)?;
                     let (weight, positive) = (None::<Tensor>, None::<Tensor>);
                     score.f_binary_cross_entropy_with_logits(
                         &targets,
@@ -150,6 +222,42 @@ mod tests {
     }
 
     #[test]
+    fn the_hinge_is_flat_beyond_one_and_the_generator_knows_no_bound() {
+        let fake = [scores([-2.0, 0.5]), scores([1.0, -1.0])];
+        let real = [scores([2.0, 0.5]), scores([-1.0, 1.0])];
+        // (0 + 1.5) / 2 + (2 + 0) / 2, and (0 + 0.5) / 2 + (2 + 0) / 2.
+        let loss = discriminator_loss(GanType::Hinge, &fake, &real).unwrap();
+        assert_close(&loss, 0.75 + 1.0 + 0.25 + 1.0);
+        // −(−2 + 0.5) / 2 − (1 − 1) / 2.
+        assert_close(&generator_loss(GanType::Hinge, &fake).unwrap(), 0.75);
+    }
+
+    #[test]
+    fn moments_of_styles_are_compared_over_pairs() {
+        // Three codes of two numbers.
+        let styles = Tensor::from_slice(&[1.0_f32, 0.0, 2.0, 0.0, -1.0, 2.0]).view([3, 2, 1, 1]);
+        // Pairs of the first number: 2, −1, −2; of its square less 1, 0, 3 and 0: 0, 0, 0. Of the
+        // second: 0, 0, 0; of −1, −1 and 3: 1, −3, −3.
+        let found = style_prior(&styles).unwrap().unwrap();
+        assert_close(&found, (-1.0 / 3.0 - 5.0 / 3.0) / 2.0);
+        assert!(style_prior(&styles.narrow(0, 0, 1)).unwrap().is_none());
+    }
+
+    #[test]
+    fn styles_like_drawn_ones_are_where_they_should_be() {
+        let drawn = |shift: f64, factor: f64| {
+            let mut random = crate::trainer::noise_generator(5, 0);
+            let styles = munit::networks::normal(&mut random, &[4000, 2, 1, 1]).unwrap();
+            let distance = style_prior(&(styles * factor + shift)).unwrap().unwrap();
+            distance.double_value(&[])
+        };
+        assert!(drawn(0.0, 1.0).abs() < 0.01);
+        // 1 + (1 + 1 − 1)², and (4 − 1)².
+        assert!((drawn(1.0, 1.0) - 2.0).abs() < 0.2);
+        assert!((drawn(0.0, 2.0) - 9.0).abs() < 1.0);
+    }
+
+    #[test]
     fn the_total_is_weighted_and_the_terms_are_not() {
         let mut terms = Terms::default();
         assert!(terms.total().is_none());
@@ -158,8 +266,9 @@ mod tests {
         terms
             .add("divergence", 0.5, kl(&scores([1.0, 3.0])).unwrap())
             .unwrap();
+        let losses = StepLosses::new(terms.named("total")).unwrap();
         assert_eq!(
-            terms.values("total").unwrap(),
+            losses.read().unwrap(),
             [("distance", 1.5), ("divergence", 5.0), ("total", 17.5)]
         );
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use munit::atomic_file;
 use munit::config::Domain;
-use munit::networks::{Vgg16, normal};
+use munit::networks::normal;
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -20,6 +20,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Framing, Loader, LoaderSettings, Source, load_training_picture};
 use crate::export;
+use crate::perceptual::PerceptualNetwork;
 use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet};
 use crate::program::shell_word;
 use crate::report::scalars::TABLE_NAME;
@@ -107,7 +108,7 @@ impl RunFolder {
     /// A folder without a run; a file that was changed into something unusable.
     pub fn config(&self) -> Result<TrainConfig> {
         self.check_run()?;
-        TrainConfig::read(&self.config_file())
+        TrainConfig::read(&self.config_file(), None)
     }
 
     /// The newest whole checkpoint, and a sentence for each newer one that is not.
@@ -421,19 +422,24 @@ pub fn run(
             })
             .map_err(|error| explain(error, &config))?;
         let iteration = trainer.iteration;
-        if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
-            bail!(
-                "iteration {iteration}: the loss {name} is {value}; nothing after the last \
-                 checkpoint is kept. A lower lr usually helps: set it and start anew"
-            );
-        }
-        if iteration % config.log_iter == 0 {
-            log.write(iteration, &losses)?;
-            let shown: Vec<(&str, f64)> = SHOWN_LOSSES
-                .iter()
-                .filter_map(|name| losses.iter().find(|(known, _)| known == name).copied())
-                .collect();
-            progress.show(&shown);
+        let is_logged = iteration % config.log_iter == 0;
+        // To read the losses is to wait for a device that could be given the next iteration.
+        if is_logged || device == Device::Cpu {
+            let losses = losses.read()?;
+            if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+                bail!(
+                    "iteration {iteration}: the loss {name} is {value}; nothing after the last \
+                     checkpoint is kept. A lower lr usually helps: set it and start anew"
+                );
+            }
+            if is_logged {
+                log.write(iteration, &losses)?;
+                let shown: Vec<(&str, f64)> = SHOWN_LOSSES
+                    .iter()
+                    .filter_map(|name| losses.iter().find(|(known, _)| known == name).copied())
+                    .collect();
+                progress.show(&shown);
+            }
         }
         progress.advance(iteration);
         save_samples(&trainer, &samples, folder, &mut log)
@@ -710,24 +716,19 @@ fn save_checkpoint(trainer: &Trainer, pictures: [u32; 2], folder: &RunFolder) ->
     Ok(())
 }
 
-fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<Vgg16>> {
+fn load_perceptual(config: &TrainConfig, device: Device) -> Result<Option<PerceptualNetwork>> {
     if config.vgg_w == 0.0 {
         return Ok(None);
     }
     let path = config.vgg_weights.as_ref().with_context(|| {
         format!(
-            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file \
-             with the tensors conv1_1.weight to conv5_3.bias of VGG-16, or set vgg_w to 0",
+            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
+             munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
+             VGG-16, or set vgg_w to 0",
             config.vgg_w
         )
     })?;
-    let tensors = Tensor::read_safetensors(path)
-        .with_context(|| format!("{}: cannot read the VGG-16 weights", path.display()))?
-        .into_iter()
-        .collect();
-    let network = Vgg16::new(&tensors, device)
-        .with_context(|| format!("{}: not VGG-16 weights", path.display()))?;
-    Ok(Some(network))
+    PerceptualNetwork::read(path, device).map(Some)
 }
 
 /// libtorch's failures without their back traces, and with advice where memory ran out.

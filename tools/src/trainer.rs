@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use munit::config::{Domain, Family, Norm};
-use munit::networks::{Discriminator, Generator, ParameterStore, Vgg16};
+use munit::networks::{Discriminator, Generator, ParameterStore};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::adam::{Adam, AdamOptions, FlatParameters, named};
-use crate::config::{TrainConfig, TrainingPrecision};
+use crate::augmentation::augment;
+use crate::config::TrainConfig;
+use crate::consistency::{self, Shift};
 use crate::ema::Ema;
-use crate::losses::{Terms, discriminator_loss, generator_loss, kl, l1};
+use crate::gradient_penalty::r1;
+use crate::losses::{StepLosses, Terms, discriminator_loss, generator_loss, kl, l1, style_prior};
+use crate::perceptual::PerceptualNetwork;
+use crate::random::{Noise, upload};
+use crate::recipe::Recipe;
 
 /// A value for each domain.
 #[derive(Clone, Debug)]
@@ -52,11 +58,88 @@ pub fn noise_generator(seed: u64, stream: u64) -> ChaCha8Rng {
     random
 }
 
-/// Draws standard normal noise of a shape, float32.
-pub type Noise<'n> = dyn FnMut(&[i64]) -> Result<Tensor> + 'n;
+/// What a decoder makes a picture of.
+#[derive(Clone, Copy)]
+struct Code<'c> {
+    content: &'c Tensor,
+    style: Option<&'c Tensor>,
+}
 
-/// The losses of one iteration by name; names are those of the published logs without `loss_`.
-pub type StepLosses = Vec<(&'static str, f64)>;
+impl<'c> Code<'c> {
+    fn plain(content: &'c Tensor) -> Self {
+        Self {
+            content,
+            style: None,
+        }
+    }
+
+    fn styled(content: &'c Tensor, style: &'c Tensor) -> Self {
+        Self {
+            content,
+            style: Some(style),
+        }
+    }
+}
+
+/// Styles for the pictures of each domain.
+struct Styles {
+    /// Encoded from the pictures themselves.
+    own: Pair<Tensor>,
+    /// Of translations into the domain.
+    target: Pair<Tensor>,
+}
+
+/// Codes of a batch, and what the decoders have made of them.
+struct Decoded {
+    content: Pair<Tensor>,
+    /// MUNIT's.
+    styles: Option<Styles>,
+    reconstructed: Pair<Tensor>,
+    /// Into each domain.
+    translated: Pair<Tensor>,
+    /// The first of these once more, in other styles.
+    varied: Option<Pair<Tensor>>,
+}
+
+impl Decoded {
+    /// `pictures`: reconstructions, translations and, perhaps, varied ones.
+    fn new(
+        content: Pair<Tensor>,
+        styles: Option<Styles>,
+        pictures: Pair<Vec<Tensor>>,
+    ) -> Result<Self> {
+        let (mut a, mut b) = (pictures.a.into_iter(), pictures.b.into_iter());
+        let mut next = || a.next().zip(b.next()).map(|(a, b)| Pair { a, b });
+        Ok(Self {
+            content,
+            styles,
+            reconstructed: next().context("no reconstructions")?,
+            translated: next().context("no translations")?,
+            varied: next(),
+        })
+    }
+}
+
+/// Shifted pictures of both domains.
+struct Shifted {
+    shift: Shift,
+    pictures: Pair<Tensor>,
+}
+
+/// Content codes of pictures of one domain.
+struct EncodedAgain {
+    /// Of translations into it.
+    translated: Tensor,
+    /// Of its shifted pictures.
+    shifted: Option<Tensor>,
+}
+
+/// Pictures of one domain that are decoded of codes of [`EncodedAgain`].
+struct LastPictures {
+    cycle: Option<Tensor>,
+    /// Translations of shifted pictures.
+    shifted: Option<Tensor>,
+}
 
 /// Networks and optimisers of a run.
 #[derive(Debug)]
@@ -77,7 +160,7 @@ pub struct Trainer {
     pub discriminator_optimiser: Adam,
     /// The averaged generators.
     pub ema: Ema,
-    perceptual: Option<Vgg16>,
+    perceptual: Option<PerceptualNetwork>,
     /// Iterations done.
     pub iteration: u64,
 }
@@ -90,7 +173,11 @@ impl Trainer {
     ///
     /// # Errors
     /// A configuration that no network fits; a perceptual loss without its weights; no memory.
-    pub fn new(config: TrainConfig, device: Device, perceptual: Option<Vgg16>) -> Result<Self> {
+    pub fn new(
+        config: TrainConfig,
+        device: Device,
+        perceptual: Option<PerceptualNetwork>,
+    ) -> Result<Self> {
         let base = config.seed.wrapping_mul(NETWORK_SEEDS);
         Self::with_networks(
             &config,
@@ -118,16 +205,20 @@ impl Trainer {
     pub fn with_networks(
         config: &TrainConfig,
         device: Device,
-        perceptual: Option<Vgg16>,
+        perceptual: Option<PerceptualNetwork>,
         generators: Pair<Generator>,
         discriminators: Pair<Discriminator>,
     ) -> Result<Self> {
         config.check()?;
         if config.vgg_w > 0.0 && perceptual.is_none() {
             anyhow::bail!(
-                "vgg_w is {}, but there are no VGG-16 weights; give a .safetensors file with --vgg-weights",
+                "vgg_w is {}, but there is no network for it; give a .safetensors file with --vgg-weights",
                 config.vgg_w
             );
+        }
+        if let Device::Cuda(_) = device {
+            // Every iteration has pictures of the same sizes.
+            tch::Cuda::cudnn_set_benchmark(true);
         }
         let options = AdamOptions {
             beta1: config.beta1,
@@ -145,7 +236,11 @@ impl Trainer {
         Ok(Self {
             generator_optimiser: Adam::new(&generator_parameters, options)?,
             discriminator_optimiser: Adam::new(&discriminator_parameters, options)?,
-            ema: Ema::new(generator_parameters.vector(), config.ema_decay)?,
+            ema: Ema::new(
+                generator_parameters.vector(),
+                config.ema_decay,
+                config.ema_warmup,
+            )?,
             config: config.clone(),
             device,
             generators,
@@ -197,59 +292,78 @@ impl Trainer {
     }
 
     /// One iteration on pictures `x_a`, `x_b` [B, C, H, W] in [-1, 1]: a discriminator update,
-    /// then a generator update with fresh noise. Returns all losses.
+    /// then a generator update, with fresh noise unless the two share their translations. Returns all
+    /// losses.
     ///
     /// # Errors
     /// libtorch's, for instance out of memory.
     pub fn step(&mut self, x_a: &Tensor, x_b: &Tensor, noise: &mut Noise) -> Result<StepLosses> {
-        let kind = match self.config.precision {
-            TrainingPrecision::Fp32 => Kind::Float,
-            TrainingPrecision::Bf16 => Kind::BFloat16,
-        };
+        let kind = self.config.precision.kind(self.device);
         let x = Pair {
-            a: channels_last(&x_a.f_to_device(self.device)?.f_to_kind(kind)?)?,
-            b: channels_last(&x_b.f_to_device(self.device)?.f_to_kind(kind)?)?,
+            a: channels_last(&upload(x_a, self.device)?.f_to_kind(kind)?)?,
+            b: channels_last(&upload(x_b, self.device)?.f_to_kind(kind)?)?,
         };
-        let [generator_rate, discriminator_rate] = self.config.learning_rates(self.iteration);
         // Both updates see the generators as they are now, so that pictures are encoded once.
         let content = Pair {
             a: self.generators.a.encode_content(&x.a)?,
             b: self.generators.b.encode_content(&x.b)?,
         };
-        let discriminator_terms =
-            self.discriminator_update(&x, &content, discriminator_rate, noise)?;
-        let generator_terms = self.generator_update(&x, content, generator_rate, noise)?;
+        let (discriminator_terms, generator_terms) = if self.config.share_translations {
+            let decoded = self.decode(&x, content, noise)?;
+            let fake = Pair {
+                a: decoded.translated.a.f_detach()?,
+                b: decoded.translated.b.f_detach()?,
+            };
+            let discriminator_terms = self.discriminator_update(&x, &fake, noise)?;
+            (
+                discriminator_terms,
+                self.generator_update(&x, &decoded, noise)?,
+            )
+        } else {
+            let fake = tch::no_grad(|| self.translations(&x, &content, noise))?;
+            let discriminator_terms = self.discriminator_update(&x, &fake, noise)?;
+            let decoded = self.decode(&x, content, noise)?;
+            (
+                discriminator_terms,
+                self.generator_update(&x, &decoded, noise)?,
+            )
+        };
         self.iteration += 1;
         self.ema
             .update(self.generator_parameters.vector(), self.iteration)?;
 
-        let mut losses = discriminator_terms.values("dis_total")?;
-        losses.extend(generator_terms.values("gen_total")?);
-        Ok(losses)
+        let losses = discriminator_terms.named("dis_total");
+        StepLosses::new(losses.chain(generator_terms.named("gen_total")))
     }
 
     fn discriminator_update(
         &mut self,
         x: &Pair<Tensor>,
-        content: &Pair<Tensor>,
-        rate: f64,
+        fake: &Pair<Tensor>,
         noise: &mut Noise,
     ) -> Result<Terms> {
-        let fake = tch::no_grad(|| self.translations(content, noise))?;
+        let config = &self.config;
         let mut terms = Terms::default();
         for (name, discriminator, fake, real) in [
             ("dis_a", &self.discriminators.a, &fake.a, &x.a),
             ("dis_b", &self.discriminators.b, &fake.b, &x.b),
         ] {
-            let [scores_fake, scores_real] = self.judge(discriminator, [fake, real])?;
-            let gan_type = self.config.discriminator.gan_type;
+            let [scores_fake, scores_real] = self.judge(discriminator, [fake, real], noise)?;
+            let gan_type = config.discriminator.gan_type;
             let loss = discriminator_loss(gan_type, &scores_fake, &scores_real)?;
-            terms.add(name, self.config.gan_w, loss)?;
+            terms.add(name, config.gan_w, loss)?;
         }
-        self.discriminator_parameters.zero_grad();
-        backward(&terms)?;
+        if config.r1_w > 0.0 && self.iteration.is_multiple_of(config.r1_every) {
+            // For the iterations until the next time, too.
+            let weight = config.r1_w * config.r1_every as f64;
+            terms.add("dis_r1_a", weight, r1(&self.discriminators.a, &x.a)?)?;
+            terms.add("dis_r1_b", weight, r1(&self.discriminators.b, &x.b)?)?;
+        }
+        let [_, rate] = config.learning_rates(self.iteration);
+        self.discriminator_parameters
+            .differentiate(total(&terms)?)?;
         self.discriminator_optimiser
-            .step(&mut self.discriminator_parameters, rate)?;
+            .step(&self.discriminator_parameters, rate)?;
         Ok(terms)
     }
 
@@ -258,19 +372,22 @@ impl Trainer {
         &self,
         discriminator: &Discriminator,
         pictures: [&Tensor; 2],
+        noise: &mut Noise,
     ) -> Result<[Vec<Tensor>; 2]> {
-        match self.config.discriminator.norm {
-            // Statistics over all pictures of a pass, and a power iteration in each pass.
-            Norm::Batch | Norm::Spectral => Ok([
-                discriminator.forward(pictures[0])?,
-                discriminator.forward(pictures[1])?,
+        let changes = &self.config.augment;
+        match (self.config.discriminator.norm, self.config.recipe) {
+            // Statistics over all pictures of a pass; as published, a power iteration in each pass.
+            (Norm::Batch, _) | (Norm::Spectral, Recipe::Classic) => Ok([
+                discriminator.forward(&augment(pictures[0], changes, noise)?)?,
+                discriminator.forward(&augment(pictures[1], changes, noise)?)?,
             ]),
             _ => {
+                let both = augment(&join(&pictures)?, changes, noise)?;
                 let mut scores = [vec![], vec![]];
-                for both in discriminator.forward(&join(pictures)?)? {
-                    let [first, second] = part(&both)?;
-                    scores[0].push(first);
-                    scores[1].push(second);
+                for both in discriminator.forward(&both)? {
+                    for (scores, part) in scores.iter_mut().zip(part(&both, &pictures)?) {
+                        scores.push(part);
+                    }
                 }
                 Ok(scores)
             }
@@ -278,11 +395,23 @@ impl Trainer {
     }
 
     /// Pictures translated into each domain, with styles or latent noise drawn anew.
-    fn translations(&self, content: &Pair<Tensor>, noise: &mut Noise) -> Result<Pair<Tensor>> {
+    fn translations(
+        &self,
+        x: &Pair<Tensor>,
+        content: &Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Pair<Tensor>> {
         let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         match self.config.architecture().family {
             Family::Munit => {
-                let style = self.draw_styles(&content.a, noise)?;
+                let drawn = self.draw_styles(&content.a, noise)?;
+                let style = match self.config.encoded_styles_at(self.iteration) {
+                    0 => drawn,
+                    _ => Pair::try_new(|domain| {
+                        let own = self.generators.get(domain).encode_style(x.get(domain))?;
+                        self.mix_styles(&own, drawn.get(domain))
+                    })?,
+                };
                 Ok(Pair {
                     a: gen_a.decode(&content.b, Some(&style.a))?,
                     b: gen_b.decode(&content.a, Some(&style.b))?,
@@ -299,28 +428,98 @@ impl Trainer {
         }
     }
 
+    /// Reconstructions and translations, for which gradients are kept.
+    fn decode(
+        &self,
+        x: &Pair<Tensor>,
+        content: Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Decoded> {
+        match self.config.architecture().family {
+            Family::Munit => self.decode_munit(x, content, noise),
+            Family::Unit => self.decode_unit(content, noise),
+        }
+    }
+
+    fn decode_munit(
+        &self,
+        x: &Pair<Tensor>,
+        content: Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Decoded> {
+        let drawn = self.draw_styles(&content.a, noise)?;
+        let own = Pair {
+            a: self.generators.a.encode_style(&x.a)?,
+            b: self.generators.b.encode_style(&x.b)?,
+        };
+        let target = Pair::try_new(|domain| self.mix_styles(own.get(domain), drawn.get(domain)))?;
+        let varied = match self.config.diversity_weight(self.iteration) > 0.0 {
+            true => Some(self.draw_varied(&content, noise)?),
+            false => None,
+        };
+        let pictures = Pair::try_new(|domain| {
+            let other_content = content.get(domain.other());
+            let mut codes = vec![
+                Code::styled(content.get(domain), own.get(domain)),
+                Code::styled(other_content, target.get(domain)),
+            ];
+            if let Some(varied) = &varied {
+                let (content, style) = varied.get(domain);
+                codes.push(Code::styled(content, style));
+            }
+            self.decode_together(domain, &codes)
+        })?;
+        Decoded::new(content, Some(Styles { own, target }), pictures)
+    }
+
+    fn decode_unit(&self, content: Pair<Tensor>, noise: &mut Noise) -> Result<Decoded> {
+        let noisy = Pair::try_new(|domain| self.noisy(content.get(domain), noise))?;
+        let pictures = Pair::try_new(|domain| {
+            let codes = [
+                Code::plain(noisy.get(domain)),
+                Code::plain(noisy.get(domain.other())),
+            ];
+            self.decode_together(domain, &codes)
+        })?;
+        Decoded::new(content, None, pictures)
+    }
+
+    /// What the decoder of `domain` makes of each of `codes`, in one pass.
+    fn decode_together(&self, domain: Domain, codes: &[Code]) -> Result<Vec<Tensor>> {
+        if codes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let contents: Vec<&Tensor> = codes.iter().map(|code| code.content).collect();
+        let styles: Option<Vec<&Tensor>> = codes.iter().map(|code| code.style).collect();
+        let style = styles.map(|styles| join(&styles)).transpose()?;
+        let pictures = self
+            .generators
+            .get(domain)
+            .decode(&join(&contents)?, style.as_ref())?;
+        part(&pictures, &contents)
+    }
+
     fn generator_update(
         &mut self,
         x: &Pair<Tensor>,
-        content: Pair<Tensor>,
-        rate: f64,
+        decoded: &Decoded,
         noise: &mut Noise,
     ) -> Result<Terms> {
         // Gradients pass through the discriminators, but none of theirs is wanted.
         self.discriminator_parameters.set_requires_grad(false)?;
-        let terms = match self.config.architecture().family {
-            Family::Munit => self.munit_generator_terms(x, content, noise),
-            Family::Unit => self.unit_generator_terms(x, content, noise),
+        let terms = match &decoded.styles {
+            Some(styles) => self.munit_generator_terms(x, decoded, styles, noise),
+            None => self.unit_generator_terms(x, decoded, noise),
         }
         .and_then(|terms| {
-            self.generator_parameters.zero_grad();
-            backward(&terms)?;
+            self.generator_parameters.differentiate(total(&terms)?)?;
             Ok(terms)
         });
         self.discriminator_parameters.set_requires_grad(true)?;
         let terms = terms?;
+        let [rate, _] = self.config.learning_rates(self.iteration);
         self.generator_optimiser
-            .step(&mut self.generator_parameters, rate)?;
+            .step(&self.generator_parameters, rate)?;
         Ok(terms)
     }
 
@@ -328,37 +527,77 @@ impl Trainer {
     fn munit_generator_terms(
         &self,
         x: &Pair<Tensor>,
-        Pair { a: c_a, b: c_b }: Pair<Tensor>,
+        decoded: &Decoded,
+        Styles { own, target }: &Styles,
         noise: &mut Noise,
     ) -> Result<Terms> {
         let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         let config = &self.config;
-        let s = self.draw_styles(&c_a, noise)?;
-        let (s_a_prime, s_b_prime) = (gen_a.encode_style(&x.a)?, gen_b.encode_style(&x.b)?);
-
-        // A decoder's reconstruction and translation in one pass.
-        let styles = join([&s_a_prime, &s.a])?;
-        let [x_a_recon, x_ba] = part(&gen_a.decode(&join([&c_a, &c_b])?, Some(&styles))?)?;
-        let styles = join([&s_b_prime, &s.b])?;
-        let [x_b_recon, x_ab] = part(&gen_b.decode(&join([&c_b, &c_a])?, Some(&styles))?)?;
-        let (c_b_recon, s_a_recon) = (gen_a.encode_content(&x_ba)?, gen_a.encode_style(&x_ba)?);
-        let (c_a_recon, s_b_recon) = (gen_b.encode_content(&x_ab)?, gen_b.encode_style(&x_ab)?);
+        let (c_a, c_b) = (&decoded.content.a, &decoded.content.b);
+        let Pair { a: x_ba, b: x_ab } = &decoded.translated;
+        let shifted = self.shift(x, noise)?;
+        let again = self.encode_again(&decoded.translated, shifted.as_ref())?;
+        let (c_b_recon, c_a_recon) = (&again.a.translated, &again.b.translated);
+        let (s_a_recon, s_b_recon) = (gen_a.encode_style(x_ba)?, gen_b.encode_style(x_ab)?);
 
         let mut terms = Terms::default();
-        terms.add("gen_recon_x_a", config.recon_x_w, l1(&x_a_recon, &x.a)?)?;
-        terms.add("gen_recon_x_b", config.recon_x_w, l1(&x_b_recon, &x.b)?)?;
-        terms.add("gen_recon_s_a", config.recon_s_w, l1(&s_a_recon, &s.a)?)?;
-        terms.add("gen_recon_s_b", config.recon_s_w, l1(&s_b_recon, &s.b)?)?;
-        terms.add("gen_recon_c_a", config.recon_c_w, l1(&c_a_recon, &c_a)?)?;
-        terms.add("gen_recon_c_b", config.recon_c_w, l1(&c_b_recon, &c_b)?)?;
+        let Pair {
+            a: x_a_recon,
+            b: x_b_recon,
+        } = &decoded.reconstructed;
+        terms.add("gen_recon_x_a", config.recon_x_w, l1(x_a_recon, &x.a)?)?;
+        terms.add("gen_recon_x_b", config.recon_x_w, l1(x_b_recon, &x.b)?)?;
+        terms.add(
+            "gen_recon_s_a",
+            config.recon_s_w,
+            l1(&s_a_recon, &target.a)?,
+        )?;
+        terms.add(
+            "gen_recon_s_b",
+            config.recon_s_w,
+            l1(&s_b_recon, &target.b)?,
+        )?;
+        let (c_a_target, c_b_target) = (self.content_target(c_a)?, self.content_target(c_b)?);
+        terms.add(
+            "gen_recon_c_a",
+            config.recon_c_w,
+            l1(c_a_recon, &c_a_target)?,
+        )?;
+        terms.add(
+            "gen_recon_c_b",
+            config.recon_c_w,
+            l1(c_b_recon, &c_b_target)?,
+        )?;
         let cycle_weight = config.cycle_weight();
-        if cycle_weight > 0.0 {
-            let x_aba = gen_a.decode(&c_a_recon, Some(&s_a_prime))?;
-            let x_bab = gen_b.decode(&c_b_recon, Some(&s_b_prime))?;
-            terms.add("gen_cycrecon_x_a", cycle_weight, l1(&x_aba, &x.a)?)?;
-            terms.add("gen_cycrecon_x_b", cycle_weight, l1(&x_bab, &x.b)?)?;
+        let last = Pair::try_new(|domain| {
+            let again = again.get(domain.other());
+            let cycle =
+                (cycle_weight > 0.0).then(|| Code::styled(&again.translated, own.get(domain)));
+            let shifted = again.shifted.as_ref();
+            let shifted = shifted.map(|content| Code::styled(content, target.get(domain)));
+            self.decode_last(domain, cycle, shifted)
+        })?;
+        if let (Some(x_aba), Some(x_bab)) = (&last.a.cycle, &last.b.cycle) {
+            terms.add("gen_cycrecon_x_a", cycle_weight, l1(x_aba, &x.a)?)?;
+            terms.add("gen_cycrecon_x_b", cycle_weight, l1(x_bab, &x.b)?)?;
         }
-        self.add_picture_terms(&mut terms, x, &Pair { a: x_ba, b: x_ab })?;
+        self.add_picture_terms(&mut terms, x, decoded, noise)?;
+        self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
+        if let Some(varied) = &decoded.varied {
+            // The more they differ, the better.
+            let weight = -config.diversity_weight(self.iteration);
+            let difference = |varied: &Tensor, plain: &Tensor| {
+                l1(varied, &plain.f_narrow(0, 0, varied.size()[0])?)
+            };
+            terms.add("gen_diversity_a", weight, difference(&varied.a, x_ba)?)?;
+            terms.add("gen_diversity_b", weight, difference(&varied.b, x_ab)?)?;
+        }
+        if config.style_prior_w > 0.0
+            && let (Some(prior_a), Some(prior_b)) = (style_prior(&own.a)?, style_prior(&own.b)?)
+        {
+            terms.add("gen_style_prior_a", config.style_prior_w, prior_a)?;
+            terms.add("gen_style_prior_b", config.style_prior_w, prior_b)?;
+        }
         Ok(terms)
     }
 
@@ -366,44 +605,52 @@ impl Trainer {
     fn unit_generator_terms(
         &self,
         x: &Pair<Tensor>,
-        Pair { a: h_a, b: h_b }: Pair<Tensor>,
+        decoded: &Decoded,
         noise: &mut Noise,
     ) -> Result<Terms> {
-        let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         let config = &self.config;
-        let (noisy_a, noisy_b) = (self.noisy(&h_a, noise)?, self.noisy(&h_b, noise)?);
-
-        // A decoder's reconstruction and translation in one pass.
-        let [x_a_recon, x_ba] = part(&gen_a.decode(&join([&noisy_a, &noisy_b])?, None)?)?;
-        let [x_b_recon, x_ab] = part(&gen_b.decode(&join([&noisy_b, &noisy_a])?, None)?)?;
-        let h_b_recon = gen_a.encode_content(&x_ba)?;
-        let noisy_b_recon = self.noisy(&h_b_recon, noise)?;
-        let h_a_recon = gen_b.encode_content(&x_ab)?;
-        let noisy_a_recon = self.noisy(&h_a_recon, noise)?;
+        let (h_a, h_b) = (&decoded.content.a, &decoded.content.b);
+        let shifted = self.shift(x, noise)?;
+        let again = self.encode_again(&decoded.translated, shifted.as_ref())?;
+        let (h_b_recon, h_a_recon) = (&again.a.translated, &again.b.translated);
+        let noisy_b_recon = self.noisy(h_b_recon, noise)?;
+        let noisy_a_recon = self.noisy(h_a_recon, noise)?;
 
         let mut terms = Terms::default();
-        terms.add("gen_recon_x_a", config.recon_x_w, l1(&x_a_recon, &x.a)?)?;
-        terms.add("gen_recon_x_b", config.recon_x_w, l1(&x_b_recon, &x.b)?)?;
-        terms.add("gen_recon_kl_a", config.recon_kl_w, kl(&h_a)?)?;
-        terms.add("gen_recon_kl_b", config.recon_kl_w, kl(&h_b)?)?;
+        let Pair {
+            a: x_a_recon,
+            b: x_b_recon,
+        } = &decoded.reconstructed;
+        terms.add("gen_recon_x_a", config.recon_x_w, l1(x_a_recon, &x.a)?)?;
+        terms.add("gen_recon_x_b", config.recon_x_w, l1(x_b_recon, &x.b)?)?;
+        terms.add("gen_recon_kl_a", config.recon_kl_w, kl(h_a)?)?;
+        terms.add("gen_recon_kl_b", config.recon_kl_w, kl(h_b)?)?;
         let cycle_weight = config.cycle_weight();
-        if cycle_weight > 0.0 {
-            let x_aba = gen_a.decode(&noisy_a_recon, None)?;
-            let x_bab = gen_b.decode(&noisy_b_recon, None)?;
-            terms.add("gen_cyc_x_a", cycle_weight, l1(&x_aba, &x.a)?)?;
-            terms.add("gen_cyc_x_b", cycle_weight, l1(&x_bab, &x.b)?)?;
+        let noisy = Pair {
+            a: noisy_a_recon,
+            b: noisy_b_recon,
+        };
+        let last = Pair::try_new(|domain| {
+            let cycle = (cycle_weight > 0.0).then(|| Code::plain(noisy.get(domain)));
+            let shifted = again.get(domain.other()).shifted.as_ref();
+            self.decode_last(domain, cycle, shifted.map(Code::plain))
+        })?;
+        if let (Some(x_aba), Some(x_bab)) = (&last.a.cycle, &last.b.cycle) {
+            terms.add("gen_cyc_x_a", cycle_weight, l1(x_aba, &x.a)?)?;
+            terms.add("gen_cyc_x_b", cycle_weight, l1(x_bab, &x.b)?)?;
         }
         terms.add(
             "gen_recon_kl_cyc_aba",
             config.recon_kl_cyc_w,
-            kl(&h_a_recon)?,
+            kl(h_a_recon)?,
         )?;
         terms.add(
             "gen_recon_kl_cyc_bab",
             config.recon_kl_cyc_w,
-            kl(&h_b_recon)?,
+            kl(h_b_recon)?,
         )?;
-        self.add_picture_terms(&mut terms, x, &Pair { a: x_ba, b: x_ab })?;
+        self.add_picture_terms(&mut terms, x, decoded, noise)?;
+        self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
         Ok(terms)
     }
 
@@ -412,63 +659,173 @@ impl Trainer {
         &self,
         terms: &mut Terms,
         x: &Pair<Tensor>,
-        translated: &Pair<Tensor>,
+        decoded: &Decoded,
+        noise: &mut Noise,
     ) -> Result<()> {
-        let gan_type = self.config.discriminator.gan_type;
+        let config = &self.config;
+        let translated = &decoded.translated;
         for (name, discriminator, fake) in [
             ("gen_adv_a", &self.discriminators.a, &translated.a),
             ("gen_adv_b", &self.discriminators.b, &translated.b),
         ] {
-            let loss = generator_loss(gan_type, &discriminator.forward(fake)?)?;
-            terms.add(name, self.config.gan_w, loss)?;
+            let scores = discriminator.forward(&augment(fake, &config.augment, noise)?)?;
+            let loss = generator_loss(config.discriminator.gan_type, &scores)?;
+            terms.add(name, config.gan_w, loss)?;
         }
-        if self.config.vgg_w > 0.0 {
+        if config.vgg_w > 0.0 {
             let perceptual = self.perceptual.as_ref().context("no perceptual network")?;
-            let distances = [
+            for (name, picture, original) in [
                 ("gen_vgg_a", &translated.a, &x.b),
                 ("gen_vgg_b", &translated.b, &x.a),
-            ];
-            for (name, picture, original) in distances {
-                terms.add(
-                    name,
-                    self.config.vgg_w,
-                    perceptual.distance(picture, original)?,
-                )?;
+            ] {
+                terms.add(name, config.vgg_w, perceptual.distance(picture, original)?)?;
             }
         }
         Ok(())
     }
 
+    /// Pictures that are shifted all alike and made noisy, if a translation of them is to be shifted
+    /// likewise.
+    fn shift(&self, x: &Pair<Tensor>, noise: &mut Noise) -> Result<Option<Shifted>> {
+        let config = &self.config;
+        if config.consistency_w == 0.0 {
+            return Ok(None);
+        }
+        // Shifts by less than the stride are those that a network does not follow by itself.
+        let shift = Shift::draw(config.architecture().stride(), noise)?;
+        let pictures = Pair::try_new(|domain| {
+            let shifted = shift.apply(x.get(domain))?;
+            consistency::noisy(&shifted, config.consistency_noise, noise)
+        })?;
+        Ok(Some(Shifted { shift, pictures }))
+    }
+
+    /// Contents of the translations into each domain and of its shifted pictures, in one pass.
+    fn encode_again(
+        &self,
+        translated: &Pair<Tensor>,
+        shifted: Option<&Shifted>,
+    ) -> Result<Pair<EncodedAgain>> {
+        Pair::try_new(|domain| {
+            let mut pictures = vec![translated.get(domain)];
+            pictures.extend(shifted.map(|shifted| shifted.pictures.get(domain)));
+            let content = self
+                .generators
+                .get(domain)
+                .encode_content(&join(&pictures)?)?;
+            let mut contents = part(&content, &pictures)?.into_iter();
+            Ok(EncodedAgain {
+                translated: contents.next().context("no content")?,
+                shifted: contents.next(),
+            })
+        })
+    }
+
+    /// Pictures of `domain` of the codes that are there, in one pass.
+    fn decode_last(
+        &self,
+        domain: Domain,
+        cycle: Option<Code>,
+        shifted: Option<Code>,
+    ) -> Result<LastPictures> {
+        let has_cycle = cycle.is_some();
+        let codes: Vec<Code> = cycle.into_iter().chain(shifted).collect();
+        let mut pictures = self.decode_together(domain, &codes)?.into_iter();
+        Ok(LastPictures {
+            cycle: has_cycle.then(|| pictures.next()).flatten(),
+            shifted: pictures.next(),
+        })
+    }
+
+    fn add_consistency(
+        &self,
+        terms: &mut Terms,
+        decoded: &Decoded,
+        shifted: Option<&Shifted>,
+        last: &Pair<LastPictures>,
+    ) -> Result<()> {
+        let (Some(Shifted { shift, .. }), Some(into_a), Some(into_b)) =
+            (shifted, &last.a.shifted, &last.b.shifted)
+        else {
+            return Ok(());
+        };
+        for (name, shifted, plain) in [
+            ("gen_consistency_a", into_a, &decoded.translated.a),
+            ("gen_consistency_b", into_b, &decoded.translated.b),
+        ] {
+            let difference = shift.difference(shifted, plain)?;
+            terms.add(name, self.config.consistency_w, difference)?;
+        }
+        Ok(())
+    }
+
+    fn content_target(&self, content: &Tensor) -> Result<Tensor> {
+        Ok(match self.config.detach_content {
+            true => content.f_detach()?,
+            false => content.shallow_clone(),
+        })
+    }
+
+    /// `drawn` styles, but for the share of translations that imitate pictures of a batch: `encoded`
+    /// ones. No gradient flows back through them, lest the encoder give away what is easy to imitate.
+    fn mix_styles(&self, encoded: &Tensor, drawn: &Tensor) -> Result<Tensor> {
+        let batch = drawn.size()[0];
+        match self.config.encoded_styles_at(self.iteration).min(batch) {
+            0 => Ok(drawn.shallow_clone()),
+            count => join(&[
+                &encoded.f_detach()?.f_narrow(0, 0, count)?,
+                &drawn.f_narrow(0, count, batch - count)?,
+            ]),
+        }
+    }
+
+    /// For half of the translations, which is enough to compare, contents and other styles.
+    fn draw_varied(
+        &self,
+        content: &Pair<Tensor>,
+        noise: &mut Noise,
+    ) -> Result<Pair<(Tensor, Tensor)>> {
+        let count = (content.a.size()[0] + 1) / 2;
+        let styles = self.draw_styles(&content.a.f_narrow(0, 0, count)?, noise)?;
+        Pair::try_new(|domain| {
+            let content = content.get(domain.other()).f_narrow(0, 0, count)?;
+            Ok((content, styles.get(domain).shallow_clone()))
+        })
+    }
+
     /// Styles for pictures like `x`: a's first, [B, style_dim, 1, 1] each.
     fn draw_styles(&self, x: &Tensor, noise: &mut Noise) -> Result<Pair<Tensor>> {
         let shape = [x.size()[0], self.config.generator.style_dim, 1, 1];
-        Pair::try_new(|_| Ok(noise(&shape)?.f_to_device(self.device)?))
+        Pair::try_new(|_| upload(&noise(&shape)?, self.device))
     }
 
     fn noisy(&self, latent: &Tensor, noise: &mut Noise) -> Result<Tensor> {
-        let drawn = noise(&latent.size())?;
-        Ok(latent.f_add(&drawn.f_to_device(self.device)?.f_to_kind(latent.kind())?)?)
+        let drawn = upload(&noise(&latent.size())?, self.device)?;
+        Ok(latent.f_add(&drawn.f_to_kind(latent.kind())?)?)
     }
 }
 
-fn backward(terms: &Terms) -> Result<()> {
-    terms
-        .total()
-        .context("a loss without terms")?
-        .f_backward()?;
-    Ok(())
+fn total(terms: &Terms) -> Result<&Tensor> {
+    terms.total().context("a loss without terms")
 }
 
-/// Two batches as one.
-fn join(batches: [&Tensor; 2]) -> Result<Tensor> {
-    Ok(Tensor::f_cat(&batches, 0)?)
+/// Batches as one.
+fn join(batches: &[&Tensor]) -> Result<Tensor> {
+    match batches {
+        [one] => Ok(one.shallow_clone()),
+        several => Ok(Tensor::f_cat(several, 0)?),
+    }
 }
 
-/// The two batches of which `batch` was joined.
-fn part(batch: &Tensor) -> Result<[Tensor; 2]> {
-    let halves = batch.f_chunk(2, 0)?;
-    <[Tensor; 2]>::try_from(halves)
-        .map_err(|parts| anyhow::anyhow!("a batch fell into {} parts", parts.len()))
+/// `joined` in parts of as many samples as the `batches` have.
+fn part(joined: &Tensor, batches: &[&Tensor]) -> Result<Vec<Tensor>> {
+    match batches {
+        [_] => Ok(vec![joined.shallow_clone()]),
+        several => {
+            let sizes: Vec<i64> = several.iter().map(|batch| batch.size()[0]).collect();
+            Ok(joined.f_split_with_sizes(sizes, 0)?)
+        }
+    }
 }
 
 /// The same pictures with the channels of a pixel side by side in memory, the layout in which

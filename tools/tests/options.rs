@@ -2,8 +2,11 @@
 
 use munit::config::{Activation, GanType, Norm, Padding};
 use munit::networks::{Initialisation, normal};
-use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
+use munit_tools::augmentation::Augmentation;
+use munit_tools::config::{LearningRatePolicy, TrainConfig, TrainerKind, TrainingPrecision};
+use munit_tools::recipe::Recipe;
 use munit_tools::trainer::{Trainer, noise_generator};
+use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 /// Tiny networks, so that each step takes a moment.
@@ -25,25 +28,23 @@ fn tiny() -> TrainConfig {
     config
 }
 
+/// Pictures of both domains, the same for the same shapes.
+fn pictures(config: &TrainConfig, random: &mut ChaCha8Rng) -> [Tensor; 2] {
+    [config.input_dim_a, config.input_dim_b].map(|channels| {
+        let (height, width) = (config.crop_image_height, config.crop_image_width);
+        let batch = config.batch_size as i64;
+        let shape = [batch, channels, height as i64, width as i64];
+        normal(random, &shape).unwrap().tanh()
+    })
+}
+
 /// Asserts that one step with `config` gives finite losses and moves both sides' weights.
 #[track_caller]
 fn trains(what: &str, config: TrainConfig) {
     // Networks this small only wait for one another's threads.
     tch::set_num_threads(1);
     let mut random = noise_generator(3, 0);
-    let picture = |channels: i64, random: &mut _| {
-        let (height, width) = (config.crop_image_height, config.crop_image_width);
-        let shape = [
-            config.batch_size as i64,
-            channels,
-            height as i64,
-            width as i64,
-        ];
-        normal(random, &shape).unwrap().tanh()
-    };
-    let x_a = picture(config.input_dim_a, &mut random);
-    let x_b = picture(config.input_dim_b, &mut random);
-
+    let [x_a, x_b] = pictures(&config, &mut random);
     let mut trainer = Trainer::new(config, Device::Cpu, None).unwrap();
     let weights = |trainer: &Trainer| {
         [
@@ -56,7 +57,7 @@ fn trains(what: &str, config: TrainConfig) {
         let losses = trainer
             .step(&x_a, &x_b, &mut |shape| Ok(normal(&mut random, shape)?))
             .unwrap_or_else(|error| panic!("{what}: {error:#}"));
-        for (name, value) in losses {
+        for (name, value) in losses.read().unwrap() {
             assert!(value.is_finite(), "{what}: {name} is {value}");
         }
         assert_eq!(trainer.iteration, iteration);
@@ -94,7 +95,7 @@ fn every_norm_and_loss_of_the_discriminator_trains() {
         Norm::Batch,
         Norm::Spectral,
     ] {
-        for gan_type in [GanType::Lsgan, GanType::Nsgan] {
+        for gan_type in [GanType::Lsgan, GanType::Nsgan, GanType::Hinge] {
             let mut config = tiny();
             config.discriminator.norm = norm;
             config.discriminator.gan_type = gan_type;
@@ -156,4 +157,205 @@ fn the_smallest_crop_trains_with_every_norm() {
         config.check().unwrap();
         trains(&format!("{norm:?}"), config);
     }
+}
+
+/// The modern recipe on tiny networks.
+fn tiny_modern() -> TrainConfig {
+    let tiny = tiny();
+    let mut config = TrainConfig {
+        crop_image_height: tiny.crop_image_height,
+        crop_image_width: tiny.crop_image_width,
+        batch_size: tiny.batch_size,
+        lr: 1e-3,
+        precision: TrainingPrecision::Fp32,
+        max_iter: 20,
+        r1_every: 2,
+        ema_warmup: 1,
+        generator: tiny.generator,
+        ..TrainConfig::of_recipe(Recipe::Modern)
+    };
+    config.discriminator.dim = 4;
+    config.discriminator.n_layer = 2;
+    config.discriminator.num_scales = 2;
+    config
+}
+
+#[test]
+fn the_modern_recipe_trains_both_families_at_every_batch_size() {
+    for trainer in [TrainerKind::Munit, TrainerKind::Unit] {
+        for batch_size in [1, 2, 3] {
+            for precision in [TrainingPrecision::Fp32, TrainingPrecision::Bf16] {
+                let config = TrainConfig {
+                    trainer,
+                    batch_size,
+                    precision,
+                    consistency_w: 1.0,
+                    augment: vec![
+                        Augmentation::Colour,
+                        Augmentation::Translation,
+                        Augmentation::Cutout,
+                    ],
+                    ..tiny_modern()
+                };
+                trains(&format!("{trainer:?} {batch_size} {precision:?}"), config);
+            }
+        }
+    }
+}
+
+/// The weights of generators, their average and discriminators after three steps, and the names of
+/// the losses of the first.
+fn outcome(config: &TrainConfig) -> (Vec<Tensor>, Vec<&'static str>) {
+    tch::set_num_threads(1);
+    let mut random = noise_generator(3, 0);
+    let [x_a, x_b] = pictures(config, &mut random);
+    let mut trainer = Trainer::new(config.clone(), Device::Cpu, None).unwrap();
+    let mut names = Vec::new();
+    for iteration in 0..3 {
+        let mut random = noise_generator(4, iteration);
+        let losses = trainer
+            .step(&x_a, &x_b, &mut |shape| Ok(normal(&mut random, shape)?))
+            .unwrap();
+        if iteration == 0 {
+            let losses = losses.read().unwrap();
+            names = losses.into_iter().map(|(name, _)| name).collect();
+        }
+    }
+    let vectors = vec![
+        trainer.generator_parameters.vector().copy(),
+        trainer.ema.vector.copy(),
+        trainer.discriminator_parameters.vector().copy(),
+    ];
+    (vectors, names)
+}
+
+#[test]
+fn every_switch_of_the_modern_recipe_changes_what_is_learnt() {
+    const GENERATORS: usize = 0;
+    const AVERAGE: usize = 1;
+    const DISCRIMINATORS: usize = 2;
+    let (with, names) = outcome(&tiny_modern());
+    assert_eq!(
+        outcome(&tiny_modern()).0,
+        with,
+        "the same run ends the same"
+    );
+    type Switch = (
+        &'static str,
+        fn(&mut TrainConfig),
+        usize,
+        Option<&'static str>,
+    );
+    let switches: [Switch; 16] = [
+        (
+            "hinge",
+            |c| c.discriminator.gan_type = GanType::Lsgan,
+            DISCRIMINATORS,
+            None,
+        ),
+        (
+            "spectral norm",
+            |c| c.discriminator.norm = Norm::None,
+            DISCRIMINATORS,
+            None,
+        ),
+        ("lr_dis", |c| c.lr_dis = None, DISCRIMINATORS, None),
+        (
+            "decay",
+            |c| (c.lr_decay_share, c.max_iter) = (1.0, 4),
+            GENERATORS,
+            None,
+        ),
+        (
+            "policy",
+            |c| {
+                (c.lr_policy, c.step_size) = (LearningRatePolicy::Step, 1);
+            },
+            GENERATORS,
+            None,
+        ),
+        ("ema_decay", |c| c.ema_decay = 0.5, AVERAGE, None),
+        ("ema_warmup", |c| c.ema_warmup = 3, AVERAGE, None),
+        (
+            "precision",
+            |c| c.precision = TrainingPrecision::Bf16,
+            GENERATORS,
+            None,
+        ),
+        (
+            "share_translations",
+            |c| c.share_translations = false,
+            GENERATORS,
+            None,
+        ),
+        (
+            "detach_content",
+            |c| c.detach_content = false,
+            GENERATORS,
+            None,
+        ),
+        ("augment", |c| c.augment.clear(), DISCRIMINATORS, None),
+        ("r1", |c| c.r1_w = 0.0, DISCRIMINATORS, Some("dis_r1_b")),
+        (
+            "encoded_styles",
+            |c| c.encoded_styles = 0.0,
+            GENERATORS,
+            None,
+        ),
+        (
+            "diversity",
+            |c| c.diversity_w = 0.0,
+            GENERATORS,
+            Some("gen_diversity_a"),
+        ),
+        (
+            "style_prior",
+            |c| c.style_prior_w = 0.0,
+            GENERATORS,
+            Some("gen_style_prior_b"),
+        ),
+        ("consistency", |c| c.consistency_w = 1.0, GENERATORS, None),
+    ];
+    for (what, switch, moved, term) in switches {
+        let mut config = tiny_modern();
+        switch(&mut config);
+        let (without, fewer) = outcome(&config);
+        assert_ne!(without[moved], with[moved], "{what} changes nothing");
+        if moved == AVERAGE {
+            assert_eq!(without[GENERATORS], with[GENERATORS], "{what}");
+        }
+        if let Some(term) = term {
+            assert!(names.contains(&term), "{what}: no {term} in {names:?}");
+            assert!(!fewer.contains(&term), "{what}: {term} is still there");
+        }
+    }
+    // Each change by itself, too.
+    for change in [
+        Augmentation::Colour,
+        Augmentation::Translation,
+        Augmentation::Cutout,
+    ] {
+        let mut config = tiny_modern();
+        config.augment = vec![change];
+        assert_ne!(outcome(&config).0[DISCRIMINATORS], with[DISCRIMINATORS]);
+    }
+}
+
+#[test]
+fn a_gradient_penalty_is_due_every_so_often() {
+    let mut config = tiny_modern();
+    config.r1_every = 3;
+    let mut random = noise_generator(3, 0);
+    let [x_a, x_b] = pictures(&config, &mut random);
+    let mut trainer = Trainer::new(config, Device::Cpu, None).unwrap();
+    let due: Vec<bool> = (0..5)
+        .map(|_| {
+            let losses = trainer
+                .step(&x_a, &x_b, &mut |shape| Ok(normal(&mut random, shape)?))
+                .unwrap();
+            let losses = losses.read().unwrap();
+            losses.iter().any(|(name, _)| *name == "dis_r1_a")
+        })
+        .collect();
+    assert_eq!(due, [true, false, false, true, false]);
 }

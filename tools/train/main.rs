@@ -8,8 +8,10 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::DeviceChoice;
+use munit_tools::augmentation::Augmentation;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::program;
+use munit_tools::recipe::{Recipe, Task};
 use munit_tools::run::{self, Outcome, RunFolder};
 use tch::Device;
 
@@ -25,6 +27,7 @@ use tch::Device;
     version,
     after_help = "Examples:\n  \
         munit-train --a photos --b paintings --out runs/mine\n  \
+        munit-train --a photos --b prints --out runs/prints --recipe modern --task keep-shapes\n  \
         munit-train --a photos --b paintings --out runs/small --size 128 --dim 16 --iterations 30000\n  \
         munit-train --config edges2shoes.yaml --data datasets/edges2shoes --out runs/shoes\n  \
         munit-train --a photos --b paintings --out runs/mine --check\n  \
@@ -63,6 +66,14 @@ struct Arguments {
     /// Print what --check finds as JSON
     #[arg(long, requires = "check")]
     json: bool,
+    /// Defaults: classic, as published, or modern: hinge loss and spectral norm, learning rates that
+    /// fall at the end, bfloat16, terms for styles from pictures and for various styles [default: the
+    /// configuration's, else classic]
+    #[arg(long)]
+    recipe: Option<Recipe>,
+    /// What translations may do to shapes; the same as --cycle 10 or 0
+    #[arg(long, conflicts_with = "cycle")]
+    task: Option<Task>,
     /// MUNIT or UNIT [default: the configuration's, else MUNIT]
     #[arg(long, ignore_case = true)]
     trainer: Option<TrainerKind>,
@@ -84,11 +95,31 @@ struct Arguments {
     /// Learning rate
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// VGG-16 weights for the perceptual loss, where the configuration has a vgg_w
-    #[arg(long, value_name = "FILE")]
+    /// Learning rate of the discriminators [default: the configuration's, else that of --lr]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
+    lr_dis: Option<f64>,
+    /// Weight of the perceptual loss: 1 keeps what pictures show, 0 leaves it out
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    perceptual: Option<f64>,
+    /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights
+    #[arg(long, value_name = "FILE", alias = "perceptual-weights")]
     vgg_weights: Option<PathBuf>,
+    /// What is done at random to all that discriminators see, for small sets: colour, translation,
+    /// cutout, with commas between; nothing if none is named
+    #[arg(long, value_name = "CHANGES", value_delimiter = ',', num_args = 0..)]
+    augment: Option<Vec<Augmentation>>,
+    /// Share of the translations that take their styles from pictures, so that example pictures work
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
+    encoded_styles: Option<f64>,
+    /// Weight, at the beginning, of the difference between translations in two styles
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    diversity: Option<f64>,
+    /// Weight of steadiness under small shifts and noise, for models that translate video; 0 leaves
+    /// it out
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    consistency: Option<f64>,
     /// Weight of the cycle: 10 keeps shapes, 0 lets them change [default: the configuration's, else
-    /// 0 for MUNIT and 10 for UNIT]
+    /// 0 for MUNIT in the classic recipe and 10 otherwise]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     cycle: Option<f64>,
     /// Arithmetic of the networks
@@ -132,7 +163,7 @@ fn train(arguments: &Arguments) -> Result<()> {
     if run_folder.is_none() && (resume || !arguments.check) {
         bail!("name the run's folder with --out, for example --out runs/mine");
     }
-    let config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
+    let mut config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
     config
         .check()
         .map_err(|problem| name_flag(problem, arguments))?;
@@ -143,6 +174,7 @@ fn train(arguments: &Arguments) -> Result<()> {
         tch::set_num_threads(threads);
     }
     let device = arguments.device.resolve()?;
+    config.precision = config.precision.resolve(device);
     let run_folder = match (arguments.check, run_folder) {
         (false, Some(run_folder)) => run_folder,
         (_, run_folder) => return check(arguments, config, run_folder.as_ref(), device),
@@ -203,10 +235,11 @@ fn check(
 /// The configuration file, or the one of the run that goes on, with the flags' values.
 fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<TrainConfig> {
     let mut config = match (&arguments.config, resumed) {
-        (Some(file), _) => TrainConfig::read(file)?,
+        (Some(file), _) => TrainConfig::read(file, arguments.recipe)?,
         (None, Some(folder)) => folder.config()?,
-        (None, None) => TrainConfig::default(),
+        (None, None) => TrainConfig::of_recipe(arguments.recipe.unwrap_or_default()),
     };
+    set(&mut config.recipe, arguments.recipe);
     if let Some(size) = arguments.size {
         (config.crop_image_height, config.crop_image_width) = (size, size);
         (config.new_size, config.new_size_a, config.new_size_b) = (None, None, None);
@@ -248,7 +281,16 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.discriminator.dim, arguments.dim);
     set(&mut config.generator.style_dim, arguments.style_dim);
     set(&mut config.lr, arguments.lr);
-    config.recon_x_cyc_w = arguments.cycle.or(config.recon_x_cyc_w);
+    config.lr_dis = arguments.lr_dis.or(config.lr_dis);
+    if arguments.task.is_some() || arguments.cycle.is_some() {
+        // Two names of one thing: the flag goes before both.
+        (config.task, config.recon_x_cyc_w) = (arguments.task, arguments.cycle);
+    }
+    set(&mut config.vgg_w, arguments.perceptual);
+    set(&mut config.augment, arguments.augment.clone());
+    set(&mut config.encoded_styles, arguments.encoded_styles);
+    set(&mut config.diversity_w, arguments.diversity);
+    set(&mut config.consistency_w, arguments.consistency);
     if arguments.vgg_weights.is_some() {
         config.vgg_weights.clone_from(&arguments.vgg_weights);
     }
@@ -262,7 +304,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
 /// The flag instead of the key in a problem with a value that was given by a flag. Such problems
 /// begin with the key.
 fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
-    let flags: [(bool, &str, &[&str]); 9] = [
+    let flags: [(bool, &str, &[&str]); 14] = [
         (
             arguments.size.is_some(),
             "--size",
@@ -285,7 +327,24 @@ fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
             &["batch_size"],
         ),
         (arguments.lr.is_some(), "--lr", &["lr"]),
+        (arguments.lr_dis.is_some(), "--lr-dis", &["lr_dis"]),
         (arguments.cycle.is_some(), "--cycle", &["recon_x_cyc_w"]),
+        (arguments.perceptual.is_some(), "--perceptual", &["vgg_w"]),
+        (
+            arguments.encoded_styles.is_some(),
+            "--encoded-styles",
+            &["encoded_styles"],
+        ),
+        (
+            arguments.diversity.is_some(),
+            "--diversity",
+            &["diversity_w"],
+        ),
+        (
+            arguments.consistency.is_some(),
+            "--consistency",
+            &["consistency_w"],
+        ),
         (
             arguments.checkpoint_every.is_some(),
             "--checkpoint-every",

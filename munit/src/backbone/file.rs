@@ -1,7 +1,8 @@
 //! Files of backbones.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
@@ -16,7 +17,41 @@ const KEY: &str = "munit.backbone";
 /// The largest published network of this kind, VGG-19 with its classifier, has 575 MB.
 const LARGEST_FILE: u64 = 1 << 30;
 
+/// Headers of published files have some kilobytes.
+const LARGEST_HEADER: u64 = 1 << 24;
+
 impl Backbone {
+    /// Whether the file describes its layers, as those of `munit-import backbone` do. Reads its header
+    /// only.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Weights`] for a file that is not in the format safetensors.
+    pub fn is_described(path: &Path) -> Result<bool> {
+        let unreadable = |reason| Error::Io {
+            path: path.to_owned(),
+            action: "cannot read",
+            reason,
+        };
+        let unsound = || Error::Weights(format!("{}: is not a safetensors file", path.display()));
+        let mut header = Vec::new();
+        let mut file = File::open(path).map_err(unreadable)?;
+        (&mut file)
+            .take(size_of::<u64>() as u64)
+            .read_to_end(&mut header)
+            .map_err(unreadable)?;
+        let length = <[u8; 8]>::try_from(header.as_slice()).map_err(|_| unsound())?;
+        let length = u64::from_le_bytes(length);
+        if length > LARGEST_HEADER {
+            return Err(unsound());
+        }
+        file.take(length)
+            .read_to_end(&mut header)
+            .map_err(unreadable)?;
+        let (_, header) = SafeTensors::read_metadata(&header).map_err(|_| unsound())?;
+        let metadata = header.metadata().as_ref();
+        Ok(metadata.is_some_and(|metadata| metadata.contains_key(KEY)))
+    }
+
     /// Reads a backbone. A file without a description is taken for a VGG network if its tensors are
     /// named `conv1_1.weight`, `conv1_1.bias`, … `conv5_3.bias`, and for the weights published for
     /// Caffe: pictures in blue, green, red order, 0 to 255 less ImageNet's mean.

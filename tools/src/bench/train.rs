@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::statistics::Spread;
 use crate::config::TrainConfig;
+use crate::recipe::Recipe;
 use crate::trainer::{Trainer, noise_generator};
 
 /// Times of iterations.
@@ -24,6 +25,9 @@ pub struct TrainResult {
     pub batch: usize,
     /// Weight of the cycle.
     pub cycle: f64,
+    /// Losses and schedule.
+    #[serde(default)]
+    pub recipe: Recipe,
     /// Number format of the networks' arithmetic.
     pub precision: String,
     /// `cpu` or `cuda:N`.
@@ -76,6 +80,7 @@ pub fn measure_training(
         size: config.crop_image_height,
         batch: config.batch_size,
         cycle: config.cycle_weight(),
+        recipe: config.recipe,
         precision: serde_json::to_value(config.precision)?
             .as_str()
             .unwrap_or_default()
@@ -105,6 +110,7 @@ impl fmt::Display for TrainResult {
             size,
             batch,
             cycle,
+            recipe,
             precision,
             device,
             threads,
@@ -112,8 +118,9 @@ impl fmt::Display for TrainResult {
         } = self;
         writeln!(
             formatter,
-            "dim {dim}, {size}x{size}, batch {batch}, cycle {cycle}, {device}, {precision}, \
-             {threads} threads"
+            "dim {dim}, {size}x{size}, batch {batch}, cycle {cycle}, recipe {}, {device}, {precision}, \
+             {threads} threads",
+            recipe.name()
         )?;
         match Spread::of(ms) {
             Some(spread) => writeln!(formatter, "{spread} for an iteration"),

@@ -159,9 +159,9 @@ fn needed(config: &TrainConfig, device: Device) -> u64 {
         .sum();
     let discriminators = 2.0 * discriminator_weights(&config.discriminator);
     let weights = 4.0 * (GENERATOR_COPIES * generators + DISCRIMINATOR_COPIES * discriminators);
-    let bytes_of_value = match config.precision {
-        TrainingPrecision::Fp32 => 4.0,
+    let bytes_of_value = match config.precision.resolve(device) {
         TrainingPrecision::Bf16 => 2.0,
+        TrainingPrecision::Fp32 | TrainingPrecision::Auto => 4.0,
     };
     let maps = OVERHEAD * bytes_of_value * config.batch_size as f64 * kept_values(config);
     let program = match device {
@@ -175,12 +175,14 @@ fn needed(config: &TrainConfig, device: Device) -> u64 {
 /// each domain.
 fn kept_values(config: &TrainConfig) -> f64 {
     let area = (config.crop_image_height * config.crop_image_width) as f64;
-    let decodings = if config.cycle_weight() > 0.0 {
-        3.0
-    } else {
-        2.0
-    };
     let architecture = config.architecture();
+    let one_if = |wanted: bool| if wanted { 1.0 } else { 0.0 };
+    let has_style = architecture.family == Family::Munit;
+    let consistency = one_if(config.consistency_w > 0.0);
+    let decodings = 2.0
+        + one_if(config.cycle_weight() > 0.0)
+        + 0.5 * one_if(has_style && config.diversity_w > 0.0)
+        + consistency;
     let networks: f64 = Domain::ALL
         .iter()
         .map(|&domain| {
@@ -189,7 +191,8 @@ fn kept_values(config: &TrainConfig) -> f64 {
                 Family::Munit => style_encoder(&config.generator, channels, area),
                 Family::Unit => 0.0,
             };
-            2.0 * (content_encoder(&architecture, channels, area) + style)
+            (2.0 + consistency) * content_encoder(&architecture, channels, area)
+                + 2.0 * style
                 + decodings * decoder(&architecture, channels, area)
                 + discriminator(&config.discriminator, channels, area)
         })

@@ -96,6 +96,114 @@ fn a_killed_run_goes_on_to_the_same_end() {
     );
 }
 
+/// Spectral norm keeps vectors of its own, the gradient penalty is due now and then, the average
+/// begins, diversity ends, and the rates fall.
+const MODERN: &str = "\
+recipe: modern
+task: keep-shapes
+precision: bf16
+display_size: 2
+snapshot_save_iter: 2
+log_iter: 1
+max_iter: 60
+batch_size: 2
+ema_warmup: 10
+augment: [colour, translation, cutout]
+r1_every: 3
+consistency_w: 1
+gen: {dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}
+dis: {dim: 4, n_layer: 2, num_scales: 2}
+crop_image_height: 32
+crop_image_width: 32
+data_root: datasets/shapes
+";
+
+#[test]
+fn a_killed_modern_run_goes_on_to_the_same_end() {
+    let place = Place::new();
+    fs::write(place.path("modern.yaml"), MODERN).unwrap();
+    let anew = "--config modern.yaml --device cpu --threads 1";
+    let mut start = format!("{anew} --out killed");
+    for rows in [7, 35] {
+        let mut running = place.start(MUNIT_TRAIN, &start);
+        running.wait_for_rows(&place.path("killed"), rows);
+        running.signal("KILL");
+        assert_eq!(running.wait().0, None);
+        start = format!("{GO_ON} --resume killed");
+    }
+    succeeded(place.run(MUNIT_TRAIN, &start));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole")));
+    assert_same_end(&place, "whole", "killed", 60);
+    let header = &place.losses("whole")[0];
+    for term in [
+        "dis_r1_a",
+        "gen_diversity_a",
+        "gen_style_prior_a",
+        "gen_consistency_a",
+    ] {
+        assert!(header.contains(term), "{header}");
+    }
+}
+
+#[test]
+fn recipe_and_task_are_flags_and_stay_what_they_were() {
+    let place = eventful();
+    let rest = "--iterations 2 --augment colour,cutout --encoded-styles 0.25 --diversity 2 \
+                --consistency 3 --lr-dis 0.0005";
+    let flags = format!("--recipe modern --task change-shapes {rest}");
+    succeeded(place.run(MUNIT_TRAIN, &format!("{ANEW} --out run {flags}")));
+    let written = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    let wanted = [
+        "recipe: modern",
+        "task: change-shapes",
+        "recon_x_cyc_w: 0.0",
+        "- colour\n- cutout\n",
+        "encoded_styles: 0.25",
+        "diversity_w: 2.0",
+        "consistency_w: 3.0",
+        "lr_dis: 0.0005",
+        "gan_type: hinge",
+        // The file has it otherwise than the recipe.
+        "norm: bn",
+        "step_size: 15",
+        "lr_policy: linear",
+    ];
+    assert_says(&written, &wanted);
+    assert!(!written.contains("precision: auto"), "{written}");
+
+    for (flag, parts) in [
+        ("--recipe classic", ["recipe: modern", "recipe: classic"]),
+        (
+            "--task keep-shapes",
+            ["task: change-shapes", "task: keep-shapes"],
+        ),
+        ("--cycle 1", ["task: change-shapes", "task: null"]),
+        ("--augment", ["augment:", "augment: []"]),
+        ("--diversity 1", ["diversity_w: 2.0", "diversity_w: 1.0"]),
+    ] {
+        let arguments = format!("{GO_ON} --resume run --iterations 3 {flag}");
+        assert_says(&failed(place.run(MUNIT_TRAIN, &arguments)), &parts);
+    }
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run --iterations 3")));
+
+    for (flags, parts) in [
+        (
+            "--encoded-styles 2",
+            ["--encoded-styles is 2", "from 0 to 1"],
+        ),
+        ("--diversity nan", ["--diversity is NaN", "finite"]),
+        ("--consistency -1", ["--consistency is -1", "not negative"]),
+        ("--perceptual 1", ["vgg_w is 1", "--vgg-weights FILE"]),
+    ] {
+        let arguments = format!("{ANEW} --out other {flags}");
+        assert_says(&failed(place.run(MUNIT_TRAIN, &arguments)), &parts);
+    }
+    let arguments = format!("{ANEW} --out other --task keep-shapes --cycle 3");
+    let output = place.run(MUNIT_TRAIN, &arguments);
+    assert_ne!(output.status.code(), Some(0));
+    assert_says(&text(&output.stderr), &["--task", "--cycle"]);
+}
+
 #[test]
 fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
     let place = eventful();

@@ -14,7 +14,7 @@ impl Page {
         line!(
             self,
             "One iteration: discriminators, then generators, then the average of the generators.\n\n\
-             | network | pictures | cycle | where | median, ms | from | to |\n|---|---|---:|---|---:|---:|---:|"
+             | network | pictures | recipe | cycle | where | median, ms | from | to |\n|---|---|---|---:|---|---:|---:|---:|"
         );
         for result in results {
             let TrainResult {
@@ -22,6 +22,7 @@ impl Page {
                 size,
                 batch,
                 cycle,
+                recipe,
                 precision,
                 device,
                 threads,
@@ -30,8 +31,9 @@ impl Page {
             if let Some(spread) = Spread::of(ms) {
                 line!(
                     self,
-                    "| dim {dim} | {batch} of {size}x{size} | {cycle} | {device}, {precision}, {threads} \
-                     threads | {} |",
+                    "| dim {dim} | {batch} of {size}x{size} | {} | {cycle} | {device}, {precision}, \
+                     {threads} threads | {} |",
+                    recipe.name(),
                     cells(&spread)
                 );
             }
