@@ -1,9 +1,14 @@
 //! What happens to a convolution's output on the CPU, in two passes over memory: one gathers
-//! the moments of every channel, the other normalises, activates, adds the residual, sorts the
-//! phases of an enlargement into place and writes the border that the next convolution needs.
+//! the moments of every channel, unless the convolution has, the other normalises, activates, adds
+//! the residual, sorts the phases of an enlargement into place and writes the border that the next
+//! convolution needs.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 use std::ops::Range;
 
+#[cfg(target_arch = "x86_64")]
+use half::bf16;
 use tch::Tensor;
 
 use super::border::{Border, continued};
@@ -12,6 +17,8 @@ use super::layers::{EPSILON, Map, Nonlinearity, Normalisation};
 use super::memory::Pool;
 use super::parallel;
 use super::simd::vectorised;
+#[cfg(target_arch = "x86_64")]
+use super::{products::Arithmetic, vector::Vector};
 use crate::Result;
 use crate::moments::{SUM_LENGTH, gather};
 
@@ -30,8 +37,58 @@ pub(super) struct Finish<'a> {
 /// Numbers of a row that are computed together where they lie next to each other.
 const LONG_VECTOR: usize = 512;
 
-/// Finishes a channels-last output `[1, C, H, W]` on the CPU.
-pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
+/// Sum and squared sum of the values of each channel of a map.
+pub(super) struct Sums(Vec<[f64; 2]>);
+
+impl Sums {
+    /// Of no pixels.
+    pub(super) fn zero(channels: usize) -> Self {
+        Self(vec![[0.0; 2]; channels])
+    }
+
+    /// Adds those of other pixels.
+    pub(super) fn add(&mut self, others: &[[f32; 2]]) {
+        for (total, others) in self.0.iter_mut().zip(others) {
+            for (total, &other) in total.iter_mut().zip(others) {
+                *total += f64::from(other);
+            }
+        }
+    }
+
+    /// A value of `channel` has become another.
+    pub(super) fn replace(&mut self, channel: usize, before: f32, after: f32) {
+        let [before, after] = [before, after].map(f64::from);
+        let [sum, squares] = &mut self.0[channel];
+        *sum += after - before;
+        *squares += after * after - before * before;
+    }
+
+    /// Sum and squared sum, channel by channel.
+    #[cfg(test)]
+    pub(super) fn of_channels(&self) -> &[[f64; 2]] {
+        &self.0
+    }
+
+    /// `count`: values of each channel.
+    fn moments(&self, count: usize) -> Vec<Moments> {
+        let moments = |&[sum, squares]: &[f64; 2]| {
+            let mean = sum / count as f64;
+            Moments {
+                mean,
+                variance: (squares / count as f64 - mean * mean).max(0.0),
+            }
+        };
+        self.0.iter().map(moments).collect()
+    }
+}
+
+/// Finishes a channels-last output `[1, C, H, W]` on the CPU; `sums`: its own, if they are known.
+pub(super) fn finish<T: Element>(
+    output: &Tensor,
+    sums: Option<&Sums>,
+    finish: &Finish,
+    pool: &Pool,
+) -> Result<Map> {
     let size = output.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
     let source_channels = size[1] as usize;
@@ -45,7 +102,11 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) 
         (1, source_channels)
     };
     let channels = block / enlargement;
-    let (scale, shift) = affine(values, source_channels, channels, finish.norm)?;
+    let moments = || match sums {
+        Some(sums) => sums.moments(height * width),
+        None => moments(values, source_channels),
+    };
+    let (scale, shift) = affine(moments, values.len(), channels, finish.norm)?;
     // Blocks narrower than a vector register are gathered into whole rows first.
     let gathered = finish.phases && block < 16;
     // The longer the vectors, the less a row's pixels are counted one by one.
@@ -96,7 +157,7 @@ pub(super) fn finish<T: Element>(output: &Tensor, finish: &Finish, pool: &Pool) 
                 &values[start..start + wide * channels]
             });
             let interior = &mut row[edge * channels..(edge + wide) * channels];
-            apply(source, (&scale, &shift), nonlinearity, residual, interior);
+            scale_and_activate(source, (&scale, &shift), nonlinearity, residual, interior);
             continue_row(row, channels, border);
         }
     };
@@ -130,18 +191,19 @@ fn continue_row<T: Element>(row: &mut [T], channels: usize, border: Border) {
     }
 }
 
-/// The norm as one multiplication and addition for each of `channels` channels.
-fn affine<T: Element>(
-    values: &[T],
-    source_channels: usize,
+/// The norm as one multiplication and addition for each of `channels` channels of a map with `count`
+/// values.
+fn affine(
+    moments: impl FnOnce() -> Vec<Moments>,
+    count: usize,
     channels: usize,
     norm: &Normalisation,
 ) -> Result<(Vec<f32>, Vec<f32>)> {
     let vector = |tensor: &Tensor| Ok::<Vec<f32>, crate::Error>(Vec::try_from(tensor)?);
     Ok(match norm {
         Normalisation::None => (vec![1.0; channels], vec![0.0; channels]),
-        Normalisation::Instance => standardise(values, channels).unzip(),
-        Normalisation::Adaptive { scale, shift } => standardise(values, channels)
+        Normalisation::Instance => standardise(moments()).unzip(),
+        Normalisation::Adaptive { scale, shift } => standardise(moments())
             .zip(vector(scale)?)
             .zip(vector(shift)?)
             .map(|(((inner_scale, inner_shift), scale), shift)| {
@@ -149,8 +211,8 @@ fn affine<T: Element>(
             })
             .unzip(),
         Normalisation::Layer { scale, shift } => {
-            let moments = moments(values, source_channels);
-            let count = values.len() as f64;
+            let moments = moments();
+            let count = count as f64;
             let mean =
                 moments.iter().map(|moments| moments.mean).sum::<f64>() / moments.len() as f64;
             // The variance between channels adds to that within them.
@@ -169,8 +231,8 @@ fn affine<T: Element>(
 }
 
 /// Instance norm's scale and shift of each channel.
-fn standardise<T: Element>(values: &[T], channels: usize) -> impl Iterator<Item = (f32, f32)> {
-    moments(values, channels).into_iter().map(|moments| {
+fn standardise(moments: Vec<Moments>) -> impl Iterator<Item = (f32, f32)> {
+    moments.into_iter().map(|moments| {
         let scale = 1.0 / (moments.variance + EPSILON).sqrt();
         (scale as f32, (-scale * moments.mean) as f32)
     })
@@ -228,6 +290,83 @@ fn moments<T: Element>(values: &[T], channels: usize) -> Vec<Moments> {
             }
         })
         .collect()
+}
+
+/// Scales, shifts and activates the first channels of every step of the source, and adds the residual.
+fn scale_and_activate<T: Element>(
+    source: (&[T], usize),
+    affine: (&[f32], &[f32]),
+    nonlinearity: Nonlinearity,
+    residual: Option<&[T]>,
+    result: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if T::KIND == bf16::KIND
+        && Arithmetic::Avx512Bf16.is_there()
+        && let Some(slope) = nonlinearity.slope()
+    {
+        // SAFETY: `T` is bf16, the only element of its kind; the processor has the vectors.
+        unsafe {
+            let halves = |values: &[T]| {
+                std::slice::from_raw_parts(values.as_ptr().cast::<bf16>(), values.len())
+            };
+            let source = (halves(source.0), source.1);
+            let residual = residual.map(halves);
+            let length = result.len();
+            let result = std::slice::from_raw_parts_mut(result.as_mut_ptr().cast(), length);
+            apply_to_halves(source, affine, slope, residual, result);
+        }
+        return;
+    }
+    apply(source, affine, nonlinearity, residual, result);
+}
+
+/// As [`apply`], with the processor's own rounding to bf16, which takes a fifth of the instructions.
+///
+/// # Safety
+/// The processor has AVX-512 and AVX512-BF16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn apply_to_halves(
+    (source, step): (&[bf16], usize),
+    (scale, shift): (&[f32], &[f32]),
+    slope: f32,
+    residual: Option<&[bf16]>,
+    result: &mut [bf16],
+) {
+    const LANES: usize = <__m512 as Vector>::LANES;
+    let block = scale.len();
+    let pixels = source.chunks(step).zip(result.chunks_mut(block));
+    for (number, (source, result)) in pixels.enumerate() {
+        let length = result.len();
+        let (source, scale, shift) = (&source[..length], &scale[..length], &shift[..length]);
+        let residual = residual.map(|residual| &residual[number * block..][..length]);
+        let whole = length / LANES * LANES;
+        for start in (0..whole).step_by(LANES) {
+            // SAFETY: all of these slices go on for another vector.
+            unsafe {
+                let value = __m512::load_half(source.as_ptr().add(start));
+                let scale = __m512::load(scale.as_ptr().add(start));
+                let value = __m512::load(shift.as_ptr().add(start)).add_product(value, scale);
+                let zero = __m512::splat(0.0);
+                let negative = _mm512_min_ps(value, zero);
+                let mut value =
+                    _mm512_max_ps(value, zero).add_product(negative, __m512::splat(slope));
+                if let Some(residual) = residual {
+                    value = value.add(__m512::load_half(residual.as_ptr().add(start)));
+                }
+                value.store_half(result.as_mut_ptr().add(start));
+            }
+        }
+        for channel in whole..length {
+            let value = source[channel].to_f32() * scale[channel] + shift[channel];
+            let mut value = value.max(0.0) + slope * value.min(0.0);
+            if let Some(residual) = residual {
+                value += residual[channel].to_f32();
+            }
+            result[channel] = bf16::from_f32(value);
+        }
+    }
 }
 
 vectorised! {

@@ -5,12 +5,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
 use super::element::as_channels_last;
-use super::kernels::{self, Finish};
+use super::kernels::{self, Finish, Sums};
 use super::memory::Pool;
 use super::ring::Ring;
 use super::weights::Weights;
 #[cfg(target_arch = "x86_64")]
-use super::{direct::Direct, vector::Vectors, winograd::Winograd};
+use super::{
+    direct::Direct, tile_convolution::TileConvolution, vector::Vectors, winograd::Winograd,
+};
 use crate::Result;
 use crate::config::{Activation, Padding};
 
@@ -85,6 +87,16 @@ impl Nonlinearity {
         })
     }
 
+    /// The factor for negative numbers, if that is all that the activation does.
+    pub(super) fn slope(self) -> Option<f32> {
+        match self {
+            Self::None => Some(1.0),
+            Self::Relu => Some(0.0),
+            Self::Leaky(slope) => Some(slope),
+            Self::Selu | Self::Tanh => None,
+        }
+    }
+
     pub(super) fn apply(self, mut values: Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::None => values,
@@ -149,6 +161,8 @@ enum Kernel {
     Single(Vectorised<f32>),
     #[cfg(target_arch = "x86_64")]
     Half(Vectorised<bf16>),
+    #[cfg(target_arch = "x86_64")]
+    Tiles(TileConvolution),
 }
 
 /// A convolution with our own kernels, over maps of `T`.
@@ -196,6 +210,8 @@ impl Kernel {
             Self::Single(kernel) => Self::Single(kernel.clone()),
             #[cfg(target_arch = "x86_64")]
             Self::Half(kernel) => Self::Half(kernel.clone()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(kernel) => Self::Tiles(kernel.clone()),
         }
     }
 
@@ -209,7 +225,10 @@ impl Kernel {
         if placement.device == Device::Cpu {
             let kernel = match placement.kind {
                 Kind::Float => Vectorised::new(weight, bias, stride)?.map(Self::Single),
-                Kind::BFloat16 => Vectorised::new(weight, bias, stride)?.map(Self::Half),
+                Kind::BFloat16 => match TileConvolution::new(weight, bias, stride as usize)? {
+                    Some(kernel) => Some(Self::Tiles(kernel)),
+                    None => Vectorised::new(weight, bias, stride)?.map(Self::Half),
+                },
                 _ => None,
             };
             if let Some(kernel) = kernel {
@@ -292,17 +311,26 @@ impl Convolution {
         }
     }
 
-    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<Tensor> {
+    /// The output, and the sums of its channels where they cost nothing.
+    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<(Tensor, Option<Sums>)> {
         match &self.kernel {
             Kernel::Libtorch {
                 weight,
                 bias,
                 stride,
-            } => Ok(padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?),
+            } => {
+                let output = padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?;
+                Ok((output, None))
+            }
             #[cfg(target_arch = "x86_64")]
-            Kernel::Single(kernel) => kernel.forward(padded, pool),
+            Kernel::Single(kernel) => Ok((kernel.forward(padded, pool)?, None)),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Half(kernel) => kernel.forward(padded, pool),
+            Kernel::Half(kernel) => Ok((kernel.forward(padded, pool)?, None)),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Tiles(kernel) => {
+                let (output, sums) = kernel.forward(padded, pool)?;
+                Ok((output, Some(sums)))
+            }
         }
     }
 
@@ -312,7 +340,7 @@ impl Convolution {
             // libtorch takes its memory from elsewhere.
             Kernel::Libtorch { .. } => drop(output),
             #[cfg(target_arch = "x86_64")]
-            Kernel::Single(_) | Kernel::Half(_) => pool.give(output),
+            Kernel::Single(_) | Kernel::Half(_) | Kernel::Tiles(_) => pool.give(output),
         }
     }
 }
@@ -351,9 +379,10 @@ impl Block {
         border: Border,
         pool: &Pool,
     ) -> Result<Map> {
-        let output = self.convolution.forward(&map.tensor, pool)?;
+        let (output, sums) = self.convolution.forward(&map.tensor, pool)?;
         let finished = finish(
             &output,
+            sums.as_ref(),
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -443,12 +472,13 @@ impl Upsample {
 
     /// `border`: what its output is surrounded by.
     pub(super) fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
-        let mut output = self.convolution.forward(&map.tensor, pool)?;
+        let (mut output, mut sums) = self.convolution.forward(&map.tensor, pool)?;
         if let Some(ring) = &self.ring {
-            ring.correct(&mut output, map)?;
+            ring.correct(&mut output, sums.as_mut(), map)?;
         }
         let finished = finish(
             &output,
+            sums.as_ref(),
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
@@ -499,11 +529,11 @@ fn shuffle(output: &Tensor) -> Result<Tensor> {
     Ok(pixels.f_permute([0, 3, 1, 2])?)
 }
 
-/// Norm, activation, sum with a residual, border.
-fn finish(output: &Tensor, finish: &Finish, pool: &Pool) -> Result<Map> {
+/// Norm, activation, sum with a residual, border; `sums`: those of the output, if they are known.
+fn finish(output: &Tensor, sums: Option<&Sums>, finish: &Finish, pool: &Pool) -> Result<Map> {
     match (output.device(), output.kind()) {
-        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(output, finish, pool),
-        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(output, finish, pool),
+        (Device::Cpu, Kind::Float) => kernels::finish::<f32>(output, sums, finish, pool),
+        (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(output, sums, finish, pool),
         _ => finish_with_libtorch(output, finish),
     }
 }

@@ -21,6 +21,8 @@ mod ring;
 mod stream;
 mod team;
 #[cfg(target_arch = "x86_64")]
+mod tile_convolution;
+#[cfg(target_arch = "x86_64")]
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod vector;

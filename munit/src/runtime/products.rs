@@ -1,7 +1,7 @@
 //! Matrix products with packed weights: what every convolution on the CPU comes down to.
 //!
 //! Operands are read as words of four bytes, each one single-precision number or two neighbouring
-//! bf16 numbers, so that one memory layout serves all three kinds of arithmetic.
+//! bf16 numbers, so that one memory layout serves all kinds of arithmetic.
 
 use std::arch::x86_64::*;
 use std::sync::Arc;
@@ -11,7 +11,6 @@ use tch::Kind;
 
 use super::element::Element;
 use super::memory::prefer_huge_pages;
-use super::tiles;
 use super::vector::Vector;
 
 /// Columns of the narrowest panel, and what numbers of channels are multiples of.
@@ -26,13 +25,11 @@ pub(super) enum Arithmetic {
     Avx512,
     /// Dot products of two bf16 numbers, summed in single precision (AVX512-BF16).
     Avx512Bf16,
-    /// As [`Self::Avx512Bf16`], of whole tiles (AMX-BF16).
-    AmxBf16,
 }
 
 impl Arithmetic {
     /// From the slowest to the fastest.
-    pub(super) const ALL: [Self; 4] = [Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::AmxBf16];
+    pub(super) const ALL: [Self; 3] = [Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// The best that this processor has for operands of `kind`.
     pub(super) fn of(kind: Kind) -> Option<Self> {
@@ -45,7 +42,7 @@ impl Arithmetic {
     pub(super) fn kind(self) -> Kind {
         match self {
             Self::Avx2 | Self::Avx512 => Kind::Float,
-            Self::Avx512Bf16 | Self::AmxBf16 => Kind::BFloat16,
+            Self::Avx512Bf16 => Kind::BFloat16,
         }
     }
 
@@ -56,7 +53,6 @@ impl Arithmetic {
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             Self::Avx512 => avx512(),
             Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
-            Self::AmxBf16 => Self::Avx512Bf16.is_there() && tiles::usable(),
         }
     }
 
@@ -65,14 +61,6 @@ impl Arithmetic {
         match self {
             Self::Avx2 | Self::Avx512 => 1,
             Self::Avx512Bf16 => 2,
-            Self::AmxBf16 => tiles::DEPTH,
-        }
-    }
-
-    fn numbers_in_word(self) -> usize {
-        match self.kind() {
-            Kind::Float => 1,
-            _ => 2,
         }
     }
 }
@@ -116,12 +104,12 @@ impl Packed {
             Arithmetic::Avx2 => 1,
             _ if vectors % 4 == 0 => 4,
             _ if vectors % 2 == 0 => 2,
-            Arithmetic::AmxBf16 => 2,
             _ => 1,
         };
         let width = vectors * LANES;
         let panels = columns.div_ceil(width);
-        let pair = arithmetic.numbers_in_word();
+        // As many numbers as a word has.
+        let pair = arithmetic.step();
         let words_deep = depth.next_multiple_of(arithmetic.step()) / pair;
         let length = panels * matrices * words_deep * width;
         // Read in the same order for every block of rows, faster than the caches can guess.
@@ -172,7 +160,6 @@ impl Packed {
     /// Rows are computed in groups of so many.
     pub(super) fn group(&self) -> usize {
         match (self.arithmetic, self.vectors) {
-            (Arithmetic::AmxBf16, _) => tiles::ROWS,
             (Arithmetic::Avx2, _) | (_, 4) => 6,
             _ => 12,
         }
@@ -225,8 +212,6 @@ impl Packed {
                     (Arithmetic::Avx512Bf16, 4) => pairs::<6, 4>(&block),
                     (Arithmetic::Avx512Bf16, 2) => pairs::<12, 2>(&block),
                     (Arithmetic::Avx512Bf16, _) => pairs::<12, 1>(&block),
-                    (Arithmetic::AmxBf16, 4) => tiles::multiply::<4>(&block),
-                    (Arithmetic::AmxBf16, _) => tiles::multiply::<2>(&block),
                 }
             }
         }
@@ -234,13 +219,13 @@ impl Packed {
 }
 
 /// One group of rows and what it is multiplied with.
-pub(super) struct Block {
-    pub(super) rows: Rows,
-    pub(super) weights: *const u32,
-    pub(super) matrices: usize,
+struct Block {
+    rows: Rows,
+    weights: *const u32,
+    matrices: usize,
     /// In words.
-    pub(super) depth: usize,
-    pub(super) products: *mut f32,
+    depth: usize,
+    products: *mut f32,
     /// Memory that is needed soon, of which so many words are asked for at each step.
     ahead: *const u32,
     pace: usize,

@@ -5,7 +5,7 @@
 //! so that one row or column of taps, of only the outermost pixels, puts it right.
 
 #[cfg(target_arch = "x86_64")]
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 #[cfg(target_arch = "x86_64")]
 use half::bf16;
@@ -16,9 +16,10 @@ use tch::{Device, Kind};
 use super::border::continued;
 #[cfg(target_arch = "x86_64")]
 use super::element::{elements, elements_mut};
+use super::kernels::Sums;
 use super::layers::{Map, Placement};
 #[cfg(target_arch = "x86_64")]
-use super::{direct::Direct, parallel, vector::Vectors};
+use super::{direct::Direct, parallel, tile_convolution::TileConvolution, vector::Vectors};
 use crate::Result;
 use crate::config::Padding;
 
@@ -29,6 +30,8 @@ pub(super) enum Ring {
     Single(Arc<[Direct<f32>; 4]>),
     #[cfg(target_arch = "x86_64")]
     Half(Arc<[Direct<bf16>; 4]>),
+    #[cfg(target_arch = "x86_64")]
+    Tiles(Arc<[TileConvolution; 4]>),
 }
 
 impl Ring {
@@ -39,8 +42,15 @@ impl Ring {
         #[cfg(target_arch = "x86_64")]
         {
             let kernels = match (placement.device, placement.kind) {
-                (Device::Cpu, Kind::Float) => strips(&edges)?.map(Arc::new).map(Self::Single),
-                (Device::Cpu, Kind::BFloat16) => strips(&edges)?.map(Arc::new).map(Self::Half),
+                (Device::Cpu, Kind::Float) => {
+                    strips(&edges, |edge| Direct::new(edge, None, 1))?.map(Self::Single)
+                }
+                (Device::Cpu, Kind::BFloat16) => {
+                    match strips(&edges, |edge| TileConvolution::new(edge, None, 1))? {
+                        Some(tiles) => Some(Self::Tiles(tiles)),
+                        None => strips(&edges, |edge| Direct::new(edge, None, 1))?.map(Self::Half),
+                    }
+                }
                 _ => None,
             };
             if let Some(kernels) = kernels {
@@ -65,42 +75,78 @@ impl Ring {
             Self::Single(strips) => Self::Single(Arc::clone(strips)),
             #[cfg(target_arch = "x86_64")]
             Self::Half(strips) => Self::Half(Arc::clone(strips)),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(strips) => Self::Tiles(Arc::clone(strips)),
         }
     }
 
     /// Corrects the phases `[1, 4·O, H, W]` that were computed from `small`, which has a replicated
-    /// border of one pixel around its `[1, I, H, W]`.
-    pub(super) fn correct(&self, output: &mut Tensor, small: &Map) -> Result<()> {
+    /// border of one pixel around its `[1, I, H, W]`, and their sums, where these are known.
+    pub(super) fn correct(
+        &self,
+        output: &mut Tensor,
+        sums: Option<&mut Sums>,
+        small: &Map,
+    ) -> Result<()> {
         match self {
+            // No convolution of libtorch's has given sums.
             Self::Libtorch(edges) => correct_with_libtorch(edges, output, &small.interior()?),
             #[cfg(target_arch = "x86_64")]
-            Self::Single(strips) => correct(strips, output, small),
+            Self::Single(strips) => correct::<f32, _>(strips, output, sums, small),
             #[cfg(target_arch = "x86_64")]
-            Self::Half(strips) => correct(strips, output, small),
+            Self::Half(strips) => correct::<bf16, _>(strips, output, sums, small),
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(strips) => correct::<bf16, _>(strips, output, sums, small),
         }
     }
 }
 
 /// The edges as kernels of one row, along whichever edge; `None` where the processor does not suit.
 #[cfg(target_arch = "x86_64")]
-fn strips<T: Vectors>(edges: &[Tensor; 4]) -> Result<Option<[Direct<T>; 4]>> {
+fn strips<K>(
+    edges: &[Tensor; 4],
+    make: impl Fn(&Tensor) -> Result<Option<K>>,
+) -> Result<Option<Arc<[K; 4]>>> {
     let strip = |edge: &Tensor| {
         let size = edge.size();
-        Direct::new(&edge.f_reshape([size[0], size[1], 1, 5])?, None, 1)
+        make(&edge.f_reshape([size[0], size[1], 1, 5])?)
     };
     let [top, bottom, left, right] = edges;
     Ok(
         match (strip(top)?, strip(bottom)?, strip(left)?, strip(right)?) {
-            (Some(top), Some(bottom), Some(left), Some(right)) => Some([top, bottom, left, right]),
+            (Some(top), Some(bottom), Some(left), Some(right)) => {
+                Some(Arc::new([top, bottom, left, right]))
+            }
             _ => None,
         },
     )
 }
 
+/// A convolution of one line.
+#[cfg(target_arch = "x86_64")]
+trait Strip<T>: Sync {
+    /// Computes some lines of the output, `width` pixels long, from a map of rows of so many pixels.
+    fn compute(&self, map: (&[T], usize), lines: Range<usize>, width: usize, band: &mut [T]);
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<T: Vectors> Strip<T> for Direct<T> {
+    fn compute(&self, map: (&[T], usize), lines: Range<usize>, width: usize, band: &mut [T]) {
+        self.lines(map, lines, width, band);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Strip<bf16> for TileConvolution {
+    fn compute(&self, map: (&[bf16], usize), lines: Range<usize>, width: usize, band: &mut [bf16]) {
+        self.lines(map, lines, width, band);
+    }
+}
+
 /// One edge's correction: for each pixel of the enlarged map along it, the output channels.
 #[cfg(target_arch = "x86_64")]
-struct Correction<'a, T> {
-    strip: &'a Direct<T>,
+struct Correction<'a, T, K> {
+    strip: &'a K,
     /// Rows, whose edges lie above one another, or columns.
     across: bool,
     /// Of the edge's pixels in the small map, and of those next to them.
@@ -111,7 +157,12 @@ struct Correction<'a, T> {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn correct<T: Vectors>(strips: &[Direct<T>; 4], output: &mut Tensor, small: &Map) -> Result<()> {
+fn correct<T: Vectors, K: Strip<T>>(
+    strips: &[K; 4],
+    output: &mut Tensor,
+    mut sums: Option<&mut Sums>,
+    small: &Map,
+) -> Result<()> {
     let size = output.size();
     let (height, width) = (size[2] as usize, size[3] as usize);
     let (group, inputs) = (size[1] as usize, small.tensor.size()[1] as usize);
@@ -166,7 +217,7 @@ fn correct<T: Vectors>(strips: &[Direct<T>; 4], output: &mut Tensor, small: &Map
         let map = (&difference[..], 2 * length + 4);
         correction
             .strip
-            .lines(map, 0..1, 2 * length, &mut correction.values);
+            .compute(map, 0..1, 2 * length, &mut correction.values);
     });
 
     let values = elements_mut::<T>(output)?;
@@ -180,10 +231,17 @@ fn correct<T: Vectors>(strips: &[Direct<T>; 4], output: &mut Tensor, small: &Map
             } else {
                 (along, correction.outer, 2 * phase + last)
             };
-            let start = (y * width + x) * group + group_number * outputs;
+            let first = group_number * outputs;
+            let start = (y * width + x) * group + first;
             let channels = &mut values[start..start + outputs];
-            for (value, correction) in channels.iter_mut().zip(correction_of_pixel) {
-                *value = T::from_f32(value.to_f32() + correction.to_f32());
+            for (channel, (value, correction)) in
+                channels.iter_mut().zip(correction_of_pixel).enumerate()
+            {
+                let before = value.to_f32();
+                *value = T::from_f32(before + correction.to_f32());
+                if let Some(sums) = &mut sums {
+                    sums.replace(first + channel, before, value.to_f32());
+                }
             }
         }
     }
