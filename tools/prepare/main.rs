@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
+use image::imageops::{FilterType, resize};
 use munit_tools::data::{Skipped, lies_inside};
 use munit_tools::prepare::background::is_plain;
+use munit_tools::prepare::cutout::cut_out;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
@@ -38,6 +40,9 @@ Examples:
   Illustrations in many styles, shorter side 200 pixels:
     munit-prepare illustrate photos prints --size 200 --seed 7
 
+  Clothes that lie on beds and floors, on white:
+    munit-prepare cut-out photos garments --size 160
+
   Keep 5 % of a set for testing:
     munit-prepare split prints trainB testB --share 95
 
@@ -63,10 +68,27 @@ enum Command {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Cut the one thing that each photograph shows out of its background and put it on a white square;
+    /// photographs in which none stands out clearly are left out
+    CutOut(CutOutArguments),
     /// Copy a set into two folders that share no picture
     Split(SplitArguments),
     /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
     Frames(FrameArguments),
+}
+
+#[derive(Args)]
+struct CutOutArguments {
+    /// One picture, or a folder that is searched with its subfolders
+    input: PathBuf,
+    /// Folder for the results, which keep their relative names
+    output: PathBuf,
+    /// Scale the squares to this side, in pixels
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=16384))]
+    size: u32,
+    /// Format of the results
+    #[arg(long, value_enum, default_value_t = FormatName::Png)]
+    format: FormatName,
 }
 
 #[derive(Args)]
@@ -177,6 +199,7 @@ impl Set {
 
     fn convert(&self, draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync) -> Result<()> {
         let format = self.format.into();
+        let draw = |file: &PictureFile, picture| Some(draw(file, picture));
         convert(&self.files()?, &self.output, format, self.size, draw)
     }
 }
@@ -198,9 +221,20 @@ fn prepare(command: Command) -> Result<()> {
         }
         Command::Illustrate { set, seed } => set
             .convert(|file, picture| illustrate(&picture, &PrintStyle::from_seed(file.hash(seed)))),
+        Command::CutOut(arguments) => cut_out_things(&arguments),
         Command::Split(arguments) => split(&arguments),
         Command::Frames(arguments) => cut_frames(&arguments),
     }
+}
+
+fn cut_out_things(arguments: &CutOutArguments) -> Result<()> {
+    let files = list(&arguments.input, &[&arguments.output], false)?;
+    let format = arguments.format.into();
+    let side = arguments.size;
+    convert(&files, &arguments.output, format, None, |_, picture| {
+        let cut = cut_out(&picture)?;
+        Some(resize(&cut, side, side, FilterType::CatmullRom))
+    })
 }
 
 fn split(arguments: &SplitArguments) -> Result<()> {
@@ -235,7 +269,9 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     for (files, output) in parts.iter().zip(outputs) {
         if arguments.size.is_some() {
             let format = arguments.format.into();
-            convert(files, output, format, arguments.size, |_, picture| picture)?;
+            convert(files, output, format, arguments.size, |_, picture| {
+                Some(picture)
+            })?;
         } else {
             let skipped = folder::copy(files, output)?;
             show_skipped(&skipped);
@@ -287,14 +323,22 @@ fn convert(
     output: &Path,
     format: Format,
     size: Option<u32>,
-    draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
+    draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
 ) -> Result<()> {
-    let skipped = folder::convert(files, output, format, size, draw)?;
-    show_skipped(&skipped);
+    let converted = folder::convert(files, output, format, size, draw)?;
+    show_skipped(&converted.skipped);
+    if converted.written == 0 {
+        bail!("in none of the pictures a single thing stands out clearly from its background");
+    }
+    let left_out = files.len() - converted.skipped.len() - converted.written;
     println!(
-        "{} pictures written to {}",
-        files.len() - skipped.len(),
-        output.display()
+        "{} pictures written to {}{}",
+        converted.written,
+        output.display(),
+        match left_out {
+            0 => String::new(),
+            _ => format!(", {left_out} left out, in which no single thing stands out clearly"),
+        }
     );
     Ok(())
 }

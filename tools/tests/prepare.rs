@@ -128,6 +128,29 @@ fn illustrate_repeats_a_seed_and_gives_each_picture_its_own_style() {
 }
 
 #[test]
+fn cut_out_puts_things_on_white_squares_and_leaves_scenes_out() {
+    let set = tempfile::tempdir().unwrap();
+    fs::create_dir(set.path().join("photos")).unwrap();
+    let save = |picture: &RgbImage, name: &str| {
+        picture.save(set.path().join("photos").join(name)).unwrap();
+    };
+    save(&photo(20), "disc.png");
+    let scene = RgbImage::from_fn(120, 90, |x, y| Rgb([(2 * x) as u8, (x ^ y) as u8, y as u8]));
+    save(&scene, "scene.png");
+    succeed(&["cut-out", "photos", "things", "--size", "64"], set.path());
+    let things = set.path().join("things");
+    assert_eq!(files(&things), paths(["disc.png"]));
+    let disc = image::open(things.join("disc.png")).unwrap().to_rgb8();
+    assert_eq!(disc.dimensions(), (64, 64));
+    assert_eq!(disc.get_pixel(2, 2).0, [255; 3]);
+    assert_eq!(disc.get_pixel(32, 32).0, [40, 60, 0]);
+
+    fs::remove_file(set.path().join("photos/disc.png")).unwrap();
+    let complaint = fail(&["cut-out", "photos", "others"], set.path());
+    assert!(complaint.contains("stands out"), "{complaint}");
+}
+
+#[test]
 fn one_picture_is_a_set_too_and_size_and_format_are_obeyed() {
     let set = numbered_set(1);
     let arguments = [

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, bail};
 use fast_image_resize::{ResizeOptions, Resizer};
@@ -229,10 +230,8 @@ impl Format {
 }
 
 /// Reads each picture, scales its shorter side to `size` if given, and writes what `draw` makes of
-/// it below `output` under the source's name, with the format's extension. Works on all cores and
-/// shows a bar.
-///
-/// Returns the files that could not be read; they do not stop the work.
+/// it below `output` under the source's name, with the format's extension; of pictures of which it makes
+/// nothing, nothing is written. Works on all cores and shows a bar.
 ///
 /// # Errors
 /// When a result cannot be written, or not one picture could be read.
@@ -241,12 +240,30 @@ pub fn convert(
     output: &Path,
     format: Format,
     size: Option<u32>,
-    draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync,
-) -> Result<Vec<Skipped>> {
+    draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
+) -> Result<Converted> {
     let names = output_names(files, format);
-    for_each_picture(files, names, size, |file, name, picture| {
-        format.write(&draw(file, picture), &output.join(name))
+    let written = AtomicUsize::new(0);
+    let skipped = for_each_picture(files, names, size, |file, name, picture| {
+        if let Some(result) = draw(file, picture) {
+            format.write(&result, &output.join(name))?;
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    })?;
+    Ok(Converted {
+        written: written.into_inner(),
+        skipped,
     })
+}
+
+/// What [`convert`] has done.
+#[derive(Debug)]
+pub struct Converted {
+    /// Pictures that were written.
+    pub written: usize,
+    /// Files that could not be read; they do not stop the work.
+    pub skipped: Vec<Skipped>,
 }
 
 /// Copies each picture of the set, as its file is, below `output` under its name.

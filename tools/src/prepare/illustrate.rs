@@ -1,7 +1,8 @@
-//! Printed illustrations from photographs: a few flat tones of one family of colours, shadows
-//! screened with dots or hatching, and ink contours on top.
+//! Printed illustrations from photographs: a few flat tones, shadows screened with dots or hatching,
+//! and ink contours on top.
 //!
-//! Palette, screen and weight of line follow from a seed. All lengths follow the picture's shorter
+//! Palette (shades of neighbouring hues, a poster's strong colours, a woodcut, a blueprint), screen and
+//! weight of line follow from a seed. All lengths follow the picture's shorter
 //! side, so that a print looks the same at any resolution.
 
 use std::f32::consts::{FRAC_PI_4, TAU};
@@ -18,9 +19,9 @@ const REFERENCE_SIDE: f32 = 160.0;
 /// The look of one print.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PrintStyle {
-    /// Linear RGB of each tone from the darkest to the lightest, 4 to 6 of them.
+    /// Linear RGB of each tone from the darkest to the lightest, 3 to 6 of them.
     pub tones: Vec<[f32; 3]>,
-    /// Linear RGB of the contours and of the screen.
+    /// Linear RGB of the contours and of the screen: darker than all tones, or lighter.
     pub ink: [f32; 3],
     /// What darkens the shadows.
     pub screen: Screen,
@@ -55,24 +56,16 @@ impl PrintStyle {
     /// The style that belongs to `seed`.
     pub fn from_seed(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // Dark yellows look like mud, so the darks start outside of them; the span may reach them.
-        let hue = random.random_range(2.3..0.95 + TAU);
-        let count = random.random_range(4..=6usize);
-        let side = if random.random() { 1.0 } else { -1.0 };
-        let span = side * random.random_range(0.35..1.25);
-        let darkest = random.random_range(0.34..0.44);
-        let colourfulness = random.random_range(0.14..0.21);
-        let tones = (0..count)
-            .map(|i| {
-                let t = i as f32 / (count - 1) as f32;
-                let lightness = darkest + (0.96 - darkest) * t.powf(0.9);
-                // Saturation falls from the darks to the paper.
-                let chroma = colourfulness * (1.0 - t.powf(1.6)) + 0.035 * t;
-                oklch(lightness, chroma, hue + span * t)
-            })
-            .collect();
-        let ink = oklch(0.22, 0.07, hue);
+        let (tones, ink) = match random.random_range(0..8) {
+            0..=2 => shades(&mut random),
+            3..=5 => poster(&mut random),
+            6 => woodcut(&mut random),
+            _ => blueprint(&mut random),
+        };
+        let ink_is_darkest = luminance(ink) < luminance(tones[0]);
         let screen = match random.random_range(0..3) {
+            // A light screen would turn shadows into lights.
+            _ if !ink_is_darkest => Screen::None,
             0 => Screen::None,
             1 => Screen::Dots {
                 period: random.random_range(5.0..6.2),
@@ -88,10 +81,92 @@ impl PrintStyle {
             tones,
             ink,
             screen,
-            line_sigma: random.random_range(0.8..1.3),
-            line_gain: random.random_range(0.85..1.15),
+            line_sigma: random.random_range(0.8..1.5),
+            line_gain: random.random_range(0.85..1.2),
         }
     }
+}
+
+/// Tones and ink, linear RGB.
+type Palette = (Vec<[f32; 3]>, [f32; 3]);
+
+/// A hue whose darks do not look like mud, as those of yellows do.
+fn dark_hue(random: &mut ChaCha8Rng) -> f32 {
+    random.random_range(2.3..0.95 + TAU)
+}
+
+fn side(random: &mut ChaCha8Rng) -> f32 {
+    if random.random() { 1.0 } else { -1.0 }
+}
+
+/// `count` tones, each of them by its place from the darkest (0) to the lightest (1).
+fn tones(count: usize, tone: impl Fn(f32) -> [f32; 3]) -> Vec<[f32; 3]> {
+    let place = |i: usize| i as f32 / (count - 1) as f32;
+    (0..count).map(|i| tone(place(i))).collect()
+}
+
+/// Neighbouring hues from a deep one to tinted paper.
+fn shades(random: &mut ChaCha8Rng) -> Palette {
+    let hue = dark_hue(random);
+    let count = random.random_range(4..=6);
+    let span = side(random) * random.random_range(0.35..1.25);
+    let darkest = random.random_range(0.34..0.44);
+    let colourfulness = random.random_range(0.14..0.21);
+    let tones = tones(count, |t| {
+        let lightness = darkest + (0.96 - darkest) * t.powf(0.9);
+        // Saturation falls from the darks to the paper.
+        let chroma = colourfulness * (1.0 - t.powf(1.6)) + 0.035 * t;
+        oklch(lightness, chroma, hue + span * t)
+    });
+    (tones, oklch(0.22, 0.07, hue))
+}
+
+/// Strong colours that walk through about half of the colour circle.
+fn poster(random: &mut ChaCha8Rng) -> Palette {
+    let hue = dark_hue(random);
+    let count = random.random_range(4..=6);
+    let span = side(random) * random.random_range(1.7..3.1);
+    let darkest = random.random_range(0.27..0.36);
+    let colourfulness = random.random_range(0.13..0.18);
+    let tones = tones(count, |t| {
+        let lightness = darkest + (0.94 - darkest) * t.powf(0.85);
+        let chroma = colourfulness * (1.0 - 0.6 * (2.0 * t - 0.9).powi(2)) - 0.02 * t;
+        oklch(lightness, chroma, hue + span * t)
+    });
+    (tones, oklch(0.17, 0.05, hue))
+}
+
+/// Black and paper, and one colour between them.
+fn woodcut(random: &mut ChaCha8Rng) -> Palette {
+    let hue = random.random_range(0.0..TAU);
+    let paper = random.random_range(0.0..TAU);
+    let middle = random.random_range(0.58..0.72);
+    let colourfulness = random.random_range(0.12..0.19);
+    let tones = vec![
+        oklch(0.2, 0.03, hue),
+        oklch(middle, colourfulness, hue),
+        oklch(0.96, 0.03, paper),
+    ];
+    (tones, oklch(0.16, 0.03, hue))
+}
+
+/// Light lines on deep colours.
+fn blueprint(random: &mut ChaCha8Rng) -> Palette {
+    let hue = dark_hue(random);
+    let span = side(random) * random.random_range(0.2..0.8);
+    let darkest = random.random_range(0.22..0.28);
+    let lightest = random.random_range(0.5..0.58);
+    let colourfulness = random.random_range(0.09..0.14);
+    let tones = tones(4, |t| {
+        let lightness = darkest + (lightest - darkest) * t;
+        oklch(lightness, colourfulness, hue + span * t)
+    });
+    (tones, oklch(0.95, 0.03, hue + 2.0 * span))
+}
+
+/// Of a linear RGB colour (BT.709), 0 to 1.
+fn luminance([r, g, b]: [f32; 3]) -> f32 {
+    0.2126 * r + 0.7152 * g + 0.0722 * b
 }
 
 /// Prints `picture` in `style`, at its size.
@@ -278,28 +353,29 @@ mod tests {
             });
         }
         assert_eq!(screens.len(), 3);
-        assert_eq!(counts, HashSet::from([4, 5, 6]));
+        assert_eq!(counts, HashSet::from([3, 4, 5, 6]));
         assert_eq!(strongest.len(), 3);
     }
 
     #[test]
-    fn tones_grow_lighter_and_lose_colour_from_ink_to_paper() {
-        let luminance = |[r, g, b]: [f32; 3]| 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        let saturation = |colour: [f32; 3]| {
-            let most = colour.iter().copied().fold(0.0, f32::max);
-            1.0 - colour.iter().copied().fold(1.0, f32::min) / most
-        };
-        for seed in 0..40 {
+    fn tones_grow_lighter_and_the_ink_is_beyond_them() {
+        let mut light_inks = 0;
+        for seed in 0..80 {
             let style = PrintStyle::from_seed(seed);
             let tones = &style.tones;
-            assert!(luminance(style.ink) < luminance(tones[0]), "seed {seed}");
             for pair in tones.windows(2) {
                 assert!(luminance(pair[0]) < luminance(pair[1]), "seed {seed}");
             }
             let (darkest, paper) = (tones[0], tones[tones.len() - 1]);
-            assert!(luminance(paper) > 0.75, "seed {seed}");
-            assert!(saturation(paper) < saturation(darkest), "seed {seed}");
+            if luminance(style.ink) < luminance(darkest) {
+                assert!(luminance(paper) > 0.6, "seed {seed}");
+            } else {
+                assert!(luminance(style.ink) > 2.0 * luminance(paper), "seed {seed}");
+                assert_eq!(style.screen, Screen::None, "seed {seed}");
+                light_inks += 1;
+            }
         }
+        assert!((3..25).contains(&light_inks), "{light_inks} of 80");
     }
 
     #[test]
