@@ -316,43 +316,45 @@ impl<const VECTORS: usize> Store<VECTORS> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
     unsafe fn group(&mut self, group: &[Tile], products: &Products) {
+        // In registers, not in the memory behind `self`.
+        let mut sums = self.sums;
         for (tile, products) in group
             .iter()
             .zip(products.0.chunks_exact(ROWS * VECTORS * COLUMNS))
         {
+            assert!(tile.pixels.end <= ROWS);
             for pixel in tile.pixels.clone() {
-                let row = &products[pixel * VECTORS * COLUMNS..][..VECTORS * COLUMNS];
-                // SAFETY: the caller's promise; the row is as long as its vectors.
+                let mut values = [_mm512_setzero_ps(); VECTORS];
+                for (vector, value) in values.iter_mut().enumerate() {
+                    let column = (pixel * VECTORS + vector) * COLUMNS;
+                    // SAFETY: as asserted, a tile has so many products.
+                    let product = unsafe { _mm512_loadu_ps(products.as_ptr().add(column)) };
+                    *value = _mm512_add_ps(product, self.bias[vector]);
+                    let [sum, squares] = &mut sums[vector];
+                    *sum = _mm512_add_ps(*sum, *value);
+                    *squares = _mm512_fmadd_ps(*value, *value, *squares);
+                }
+                // SAFETY: the caller's promise.
                 unsafe {
                     let target = (tile.target + pixel) * self.outputs + self.first;
-                    self.pixel(row.as_ptr(), self.band.add(target));
+                    self.pixel(values, self.band.add(target));
                 }
             }
         }
+        self.sums = sums;
     }
 
     /// # Safety
-    /// There are as many products, and as much room for channels.
+    /// There is room for the panel's channels.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    unsafe fn pixel(&mut self, products: *const f32, target: *mut bf16) {
-        let mut values = [_mm512_setzero_ps(); VECTORS];
-        for (vector, value) in values.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            let product = unsafe { _mm512_loadu_ps(products.add(vector * COLUMNS)) };
-            *value = _mm512_add_ps(product, self.bias[vector]);
-            let [sum, squares] = &mut self.sums[vector];
-            *sum = _mm512_add_ps(*sum, *value);
-            *squares = _mm512_fmadd_ps(*value, *value, *squares);
-        }
+    unsafe fn pixel(&self, values: [__m512; VECTORS], target: *mut bf16) {
         // SAFETY: the caller's promise; vectors of bf16 numbers are bits.
         unsafe {
             if VECTORS == 2 && self.channels == 2 * COLUMNS {
                 let halves = _mm512_cvtne2ps_pbh(values[1], values[0]);
-                _mm512_storeu_si512(
-                    target.cast(),
-                    std::mem::transmute::<__m512bh, __m512i>(halves),
-                );
+                let halves = std::mem::transmute::<__m512bh, __m512i>(halves);
+                _mm512_storeu_si512(target.cast(), halves);
                 return;
             }
             for (vector, value) in values.into_iter().enumerate() {
