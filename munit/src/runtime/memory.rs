@@ -1,7 +1,10 @@
 //! Memory that is used again from frame to frame.
 
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::ops::Deref;
+use std::ptr::NonNull;
 
 use tch::{Device, Kind, Tensor};
 
@@ -32,9 +35,21 @@ impl Pool {
         if let Some(position) = fitting {
             return Ok(free.swap_remove(position));
         }
-        let map = channels_last(size[1], size[2], size[3], kind, Device::Cpu)?;
-        prefer_huge_pages(map.data_ptr(), map.numel() * kind.elt_size_in_bytes());
-        Ok(map)
+        let bytes = channels * height * width * kind.elt_size_in_bytes();
+        if bytes < LARGE {
+            return channels_last(size[1], size[2], size[3], kind, Device::Cpu);
+        }
+        // From the start of a huge page to the end of another; what is not written takes no memory.
+        let reserved = bytes.next_multiple_of(HUGE_PAGE) + HUGE_PAGE;
+        let memory = Tensor::f_empty([reserved as i64], (Kind::Uint8, Device::Cpu))?;
+        let start = memory.data_ptr();
+        let first = (start as usize).next_multiple_of(HUGE_PAGE) - start as usize;
+        prefer_huge_pages(start, reserved);
+        let map = memory
+            .f_narrow(0, first as i64, bytes as i64)?
+            .f_view_dtype(kind)?;
+        let map = map.f_view([1, size[2], size[3], size[1]])?;
+        Ok(map.f_permute([0, 3, 1, 2])?)
     }
 
     /// Returns a map that [`Self::take`] gave.
@@ -49,6 +64,67 @@ impl Pool {
 }
 
 const HUGE_PAGE: usize = 2 << 20;
+
+/// Memory from so many bytes on begins with a huge page: less is not worth the rest of one.
+const LARGE: usize = HUGE_PAGE / 2;
+
+/// Numbers that never change, on huge pages if they are many: in small pages scattered over the memory,
+/// numbers that would fit into a cache put each other out of it.
+pub(super) struct Constants<T> {
+    start: NonNull<T>,
+    length: usize,
+    layout: Layout,
+}
+
+// SAFETY: nothing is ever written.
+unsafe impl<T: Send> Send for Constants<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Constants<T> {}
+
+impl<T: Copy> Constants<T> {
+    /// A copy of `values`.
+    ///
+    /// # Panics
+    /// If `values` is empty.
+    pub(super) fn new(values: &[T]) -> Self {
+        const CACHE_LINE: usize = 64;
+
+        let bytes = size_of_val(values);
+        let unit = if bytes < LARGE { CACHE_LINE } else { HUGE_PAGE };
+        let layout = Layout::from_size_align(bytes.next_multiple_of(unit), unit);
+        let layout = layout.expect("as many bytes as are in memory already");
+        assert!(bytes > 0);
+        // SAFETY: there is at least one byte.
+        let memory = unsafe { alloc(layout) };
+        let Some(start) = NonNull::new(memory.cast::<T>()) else {
+            handle_alloc_error(layout);
+        };
+        prefer_huge_pages(memory.cast(), layout.size());
+        // SAFETY: the new memory is long enough, and aligned to more than any number.
+        unsafe { start.copy_from_nonoverlapping(NonNull::from(&values[0]), values.len()) };
+        Self {
+            start,
+            length: values.len(),
+            layout,
+        }
+    }
+}
+
+impl<T> Deref for Constants<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `new` has written so many values.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl<T> Drop for Constants<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`, with this layout; values that can be copied need no drop.
+        unsafe { dealloc(self.start.as_ptr().cast(), self.layout) };
+    }
+}
 
 /// Asks the system to back memory with huge pages, of which one entry of the processor's
 /// address cache covers 512 times as much. Only a hint, and only on Linux.
@@ -87,6 +163,26 @@ mod tests {
         assert!(other.data_ptr() != address && half.data_ptr() != address);
         assert_eq!(pool.take(3, 4, 5, Kind::Float).unwrap().data_ptr(), address);
         assert_ne!(pool.take(3, 4, 5, Kind::Float).unwrap().data_ptr(), address);
+    }
+
+    #[test]
+    fn large_maps_begin_with_a_huge_page() {
+        for (kind, height) in [(Kind::BFloat16, 64), (Kind::Float, 33)] {
+            let map = Pool::default().take(256, height, 66, kind).unwrap();
+            assert_eq!(map.size(), [1, 256, height as i64, 66]);
+            assert_eq!(map.data_ptr() as usize % HUGE_PAGE, 0);
+            assert!(map.permute([0, 2, 3, 1]).is_contiguous());
+        }
+    }
+
+    #[test]
+    fn constants_are_their_values() {
+        for length in [1, 1000, LARGE / 2, LARGE] {
+            let values: Vec<u32> = (0..length as u32).collect();
+            let constants = Constants::new(&values);
+            assert!(constants[..] == values);
+            assert_eq!(constants.as_ptr() as usize % 64, 0);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tch::{Kind, Tensor};
 
 use super::element::{elements, elements_mut};
 use super::kernels::Sums;
-use super::memory::{Pool, prefer_huge_pages};
+use super::memory::{Constants, Pool};
 use super::parallel;
 use super::tiles::{self, COLUMNS, DEPTH, ROWS, Rows, Tiles};
 use crate::Result;
@@ -25,7 +25,7 @@ use crate::Result;
 #[derive(Clone)]
 pub(super) struct TileConvolution {
     /// For each panel of columns and row of the kernel: what [`Tiles::multiply`] takes.
-    weights: Arc<Vec<bf16>>,
+    weights: Arc<Constants<bf16>>,
     /// Continued with zeros to whole panels.
     bias: Arc<Vec<f32>>,
     inputs: usize,
@@ -67,10 +67,6 @@ impl TileConvolution {
         let deep = kernel_width * inputs;
         let whole = deep.next_multiple_of(DEPTH);
         let mut weights: Vec<bf16> = Vec::with_capacity(kernel_height * whole * bias.len());
-        prefer_huge_pages(
-            weights.as_mut_ptr().cast(),
-            weights.capacity() * size_of::<bf16>(),
-        );
         for first in (0..outputs).step_by(columns) {
             let weight = |depth: usize, column: usize| {
                 let (row, along) = (depth / whole, depth % whole);
@@ -82,7 +78,7 @@ impl TileConvolution {
             weights.extend(tiles::pack(kernel_height * whole, columns, weight));
         }
         Ok(Some(Self {
-            weights: Arc::new(weights),
+            weights: Arc::new(Constants::new(&weights)),
             bias: Arc::new(bias),
             inputs,
             outputs,
