@@ -33,4 +33,26 @@ fn main() {
         .include(include)
         .files(sources)
         .compile("munit_libtorch");
+    compile_emulators();
+}
+
+/// The kernels for CUDA devices, compiled for the CPU. Only tests call them, so that no program has
+/// them.
+fn compile_emulators() {
+    let source = "src/runtime/cuda/emulator.cpp";
+    println!("cargo:rerun-if-changed={source}");
+    println!("cargo:rerun-if-changed=src/runtime/cuda/kernels.cu");
+    for format in ["fp32", "bf16"] {
+        let name = format!("munit_emulate_{format}");
+        cc::Build::new()
+            .cpp(true)
+            .std("c++17")
+            .warnings(false)
+            // The formulas are to be computed as they are written, whatever the profile.
+            .opt_level(1)
+            .define(&format!("ELEMENT_{}", format.to_uppercase()), None)
+            .define("ENTRY_POINT", &*name)
+            .file(source)
+            .compile(&name);
+    }
 }

@@ -23,3 +23,10 @@ pub use config::{Architecture, Direction, Domain, Family};
 pub use error::{Error, Result};
 pub use model_file::{Model, ModelFile, ModelMetadata};
 pub use style_code::StyleCode;
+
+// The helpers of the tests in tests/ serve unit tests, too.
+#[cfg(test)]
+extern crate self as munit;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod test_models;

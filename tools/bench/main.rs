@@ -14,16 +14,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arguments::{ModelArguments, RunArguments, count};
 use clap::{Args, Parser, Subcommand};
-use munit::runtime::DeviceChoice;
+use munit::runtime::{DeviceChoice, Precision};
 use munit_tools::bench::compare::compare;
 use munit_tools::bench::network::measure_network;
 use munit_tools::bench::page::write_page;
 use munit_tools::bench::peers::PeerProgram;
 use munit_tools::bench::record::{Measurement, Record, read_records};
 use munit_tools::bench::train::measure_training;
+use munit_tools::bench::verify::verify;
 use munit_tools::config::{TrainConfig, TrainingPrecision};
 use munit_tools::program;
 use munit_tools::recipe::Recipe;
@@ -47,6 +48,7 @@ Examples:
   munit-bench start --model photo2illustration
   munit-bench start --dim 64 --soak 600
   munit-bench train --dim 16 --size 128 --precision bf16
+  munit-bench verify --device cuda
   munit-bench report results --page docs/benchmarks.md";
 
 #[derive(Subcommand)]
@@ -60,6 +62,8 @@ enum Command {
     InPipelines(in_pipelines::Command),
     /// Time the iterations of training
     Train(TrainArguments),
+    /// Compare what a device computes with the networks and with the CPU; fails if they differ
+    Verify(VerifyArguments),
     /// Make a page with charts of results that were written with --json
     Report(ReportArguments),
 }
@@ -146,6 +150,19 @@ struct TrainArguments {
 }
 
 #[derive(Args)]
+struct VerifyArguments {
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Number formats, separated by commas; all of the device's where none is named
+    #[arg(long, value_name = "FORMAT", value_delimiter = ',')]
+    precision: Vec<Precision>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
 struct ReportArguments {
     /// Folder of .json files, each with what one measurement printed
     results: PathBuf,
@@ -162,6 +179,7 @@ fn main() -> ExitCode {
             #[cfg(feature = "video")]
             Command::InPipelines(command) => command.run(),
             Command::Train(arguments) => train(&arguments),
+            Command::Verify(arguments) => verify_device(&arguments),
             Command::Report(arguments) => report(&arguments),
         }
     })
@@ -217,6 +235,27 @@ fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
     show(Measurement::Train(result), arguments.json)
 }
 
+fn verify_device(arguments: &VerifyArguments) -> anyhow::Result<()> {
+    let result = verify(arguments.device, &arguments.precision, &|check| {
+        if !arguments.json {
+            println!("{check}");
+        }
+    })?;
+    let text = if arguments.json {
+        serde_json::to_string(&result)? + "\n"
+    } else {
+        result.to_string()
+    };
+    print(&text)?;
+    if !result.passed() {
+        bail!(
+            "what {} computes differs from what it should be",
+            result.device
+        );
+    }
+    Ok(())
+}
+
 fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
     write_page(&read_records(&arguments.results)?, &arguments.page)?;
     println!("{}", arguments.page.display());
@@ -230,6 +269,10 @@ fn show(measurement: Measurement, json: bool) -> anyhow::Result<()> {
     } else {
         measurement.to_string()
     };
+    print(&text)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("cannot write to the standard output")

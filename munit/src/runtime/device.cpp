@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <stdexcept>
+#include <utility>
+
+#include <dlfcn.h>
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -47,6 +51,21 @@ extern "C" char* munit_stream_new(int device, std::int64_t* id) {
     });
 }
 
+extern "C" char* munit_stream_current(int device, std::int64_t* id) {
+    return message_of([&] {
+        const c10::impl::VirtualGuardImpl guard(device_of(device).type());
+        *id = guard.getStream(device_of(device)).id();
+    });
+}
+
+// What CUDA's own functions take for it.
+extern "C" char* munit_stream_handle(int device, std::int64_t id, void** handle) {
+    return message_of([&] {
+        const c10::impl::VirtualGuardImpl guard(device_of(device).type());
+        *handle = guard.getStreamNativeHandle(stream_of(device, id));
+    });
+}
+
 extern "C" char* munit_stream_exchange(int device, std::int64_t id, std::int64_t* previous) {
     return message_of([&] {
         const c10::impl::VirtualGuardImpl guard(device_of(device).type());
@@ -75,6 +94,70 @@ extern "C" char* munit_device_memory(int device, std::int64_t* bytes) {
         *bytes = allocator->initialized()
             ? allocator->getDeviceStats(device_of(device).index()).reserved_bytes[all].current
             : 0;
+    });
+}
+
+// at::cuda::CUDAGraph, whose allocations while it is recorded are its own for as long as it lives. It is
+// in the part of libtorch for CUDA, which is loaded only where it is wanted, and its header needs CUDA's;
+// so its member functions are looked up by the names that the compiler gives them. Those not found are a
+// message like any other failure.
+
+namespace {
+
+template <typename Function>
+Function* graph_function(const char* name) {
+    void* found = dlsym(RTLD_DEFAULT, name);
+    if (found == nullptr) {
+        throw std::runtime_error("this libtorch has no CUDA graphs");
+    }
+    return reinterpret_cast<Function*>(found);
+}
+
+// In libtorch 2.11 it has 168 bytes.
+struct GraphMemory {
+    alignas(64) unsigned char bytes[2048];
+};
+
+constexpr int CAPTURE_MODE_THREAD_LOCAL = 1;
+
+} // namespace
+
+extern "C" char* munit_graph_begin(void** graph) {
+    return message_of([&] {
+        const auto construct = graph_function<void(void*, bool)>("_ZN2at4cuda9CUDAGraphC1Eb");
+        const auto destroy = graph_function<void(void*)>("_ZN2at4cuda9CUDAGraphD1Ev");
+        const auto begin = graph_function<void(void*, std::pair<unsigned long long, unsigned long long>, int)>(
+            "_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode");
+        auto* memory = new GraphMemory();
+        try {
+            construct(memory, false);
+        } catch (...) {
+            delete memory;
+            throw;
+        }
+        try {
+            begin(memory, {0, 0}, CAPTURE_MODE_THREAD_LOCAL);
+        } catch (...) {
+            destroy(memory);
+            delete memory;
+            throw;
+        }
+        *graph = memory;
+    });
+}
+
+// After a failure the graph must not be freed: the allocator may still ask it.
+extern "C" char* munit_graph_end(void* graph, void** executable) {
+    return message_of([&] {
+        graph_function<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(graph);
+        *executable = graph_function<void*(void*)>("_ZN2at4cuda9CUDAGraph19raw_cuda_graph_execEv")(graph);
+    });
+}
+
+extern "C" char* munit_graph_free(void* graph) {
+    return message_of([&] {
+        graph_function<void(void*)>("_ZN2at4cuda9CUDAGraphD1Ev")(graph);
+        delete static_cast<GraphMemory*>(graph);
     });
 }
 

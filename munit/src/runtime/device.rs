@@ -225,7 +225,7 @@ fn nvidia_driver_is_visible() -> bool {
 }
 
 /// The folder that the dynamic linker took libtorch from.
-fn libtorch_folder() -> Option<PathBuf> {
+pub(super) fn libtorch_folder() -> Option<PathBuf> {
     loaded_library("libtorch_cpu.so")?
         .parent()
         .map(Path::to_owned)

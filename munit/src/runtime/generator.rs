@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
+use super::cuda::{Folded, Kernels};
 use super::layers::{Block, Convolution, Map, Nonlinearity, Normalisation, Placement, Upsample};
 use super::memory::Pool;
 use super::weights::Weights;
@@ -78,14 +79,9 @@ impl Builder<'_> {
             width: border as usize,
             padding: self.config.padding,
         };
-        let convolution = Convolution::new(
-            &self.weights,
-            name,
-            [output, input, kernel, kernel],
-            stride,
-            border,
-            self.placement,
-        )?;
+        let shape = [output, input, kernel, kernel];
+        let convolution =
+            Convolution::new(&self.weights, name, shape, stride, border, self.placement)?;
         let norm = match norm {
             BlockNorm::None => Normalisation::None,
             BlockNorm::Instance => Normalisation::Instance,
@@ -96,7 +92,7 @@ impl Builder<'_> {
         };
         Ok(Block {
             convolution,
-            phases: false,
+            phases: 1,
             norm,
             nonlinearity: Nonlinearity::new(activation, &self.weights, name)?,
         })
@@ -125,13 +121,18 @@ impl Builder<'_> {
         } = *self.config;
         let norm = BlockNorm::Instance;
         let first = format!("{name}.model.0");
-        let mut stages = vec![Stage::Block(self.block(
-            &first,
-            [input_channels, dim],
-            [7, 1, 3],
-            norm,
-            activation,
-        )?)];
+        let mut block = self.block(&first, [input_channels, dim], [7, 1, 3], norm, activation)?;
+        if self.placement.kernels.is_some() {
+            let shape = [dim, input_channels, 7, 7];
+            block.convolution = Convolution::with_folded_columns(
+                &self.weights,
+                &first,
+                shape,
+                block.border(),
+                self.placement,
+            )?;
+        }
+        let mut stages = vec![Stage::Block(block)];
         for number in 0..n_downsample {
             let channels = [dim << number, dim << (number + 1)];
             let name = format!("{name}.model.{}", number + 1);
@@ -176,13 +177,25 @@ impl Builder<'_> {
             BlockNorm::None,
             Activation::Tanh,
         )?;
-        // Without downsampling a picture may have odd sides.
-        if n_downsample > 0 {
+        // The sides of a picture are multiples of this.
+        let divisor = 1 << n_downsample;
+        let most = if self.placement.kernels.is_some() {
+            4
+        } else {
+            2
+        };
+        let phases = most.min(divisor);
+        if phases > 1 || self.placement.kernels.is_some() {
             let shape = [output_channels, dim, 7, 7];
-            let border = last.border();
-            last.convolution =
-                Convolution::with_phases(&self.weights, &name, shape, border, self.placement)?;
-            last.phases = true;
+            last.convolution = Convolution::with_phases(
+                &self.weights,
+                &name,
+                shape,
+                phases,
+                last.border(),
+                self.placement,
+            )?;
+            last.phases = phases as usize;
         }
         stages.push(Stage::Block(last));
         Ok(stages)
@@ -249,6 +262,12 @@ impl Mlp {
     }
 }
 
+/// AdaIN parameters that stay where they are, on the host and on the device.
+struct Parameters {
+    staged: Tensor,
+    uploaded: Tensor,
+}
+
 /// Content encoder of the source domain and decoder of the target domain.
 pub(super) struct Generator {
     stages: Vec<Stage>,
@@ -258,6 +277,8 @@ pub(super) struct Generator {
     style_dim: usize,
     /// The style whose AdaIN parameters the decoder holds.
     style: Option<StyleCode>,
+    /// Where our kernels read the parameters of all layers, once there is a style.
+    parameters: Option<Parameters>,
     placement: Placement,
     pool: Pool,
     /// Size of the picture whose maps the pool holds.
@@ -291,6 +312,7 @@ impl Generator {
             mlp,
             style_dim: architecture.style_dim() as usize,
             style: None,
+            parameters: None,
             placement,
             pool: Pool::default(),
             size: vec![],
@@ -304,8 +326,12 @@ impl Generator {
             decoder_start: self.decoder_start,
             mlp: self.mlp.as_ref().map(Mlp::share),
             style_dim: self.style_dim,
-            // Styles are set by replacing tensors, never by writing into them.
-            style: self.style.clone(),
+            // Styles are set by replacing tensors, or by writing into one's own.
+            style: match self.placement.kernels {
+                Some(_) => None,
+                None => self.style.clone(),
+            },
+            parameters: None,
             placement: self.placement,
             pool: Pool::default(),
             size: vec![],
@@ -340,12 +366,34 @@ impl Generator {
         else {
             return Ok(());
         };
-        let parameters = mlp
-            .forward(style)?
-            .f_squeeze()?
-            .f_to_device(self.placement.device)?;
+        let parameters = mlp.forward(style)?.f_flatten(0, -1)?;
         // A failure half way must not leave a mixture behind as if it were a style.
         self.style = None;
+        match self.placement.kernels {
+            Some(kernels) => self.stage(kernels, &parameters)?,
+            None => self.assign(&parameters.f_to_device(self.placement.device)?)?,
+        }
+        self.style = Some(style.clone());
+        Ok(())
+    }
+
+    /// Puts AdaIN parameters where the next decoding takes them from.
+    fn stage(&mut self, kernels: &Kernels, parameters: &Tensor) -> Result<()> {
+        // The last ones may be on their way.
+        kernels.wait()?;
+        if let Some(own) = &mut self.parameters {
+            return Ok(own.staged.f_copy_(parameters)?);
+        }
+        let mut staged = kernels.host_memory(parameters.numel(), Kind::Float)?;
+        staged.f_copy_(parameters)?;
+        let uploaded = parameters.f_to_device_(self.placement.device, Kind::Float, false, true)?;
+        self.assign(&uploaded)?;
+        self.parameters = Some(Parameters { staged, uploaded });
+        Ok(())
+    }
+
+    /// Makes parts of one vector the parameters of the decoder's norms.
+    fn assign(&mut self, parameters: &Tensor) -> Result<()> {
         let mut start = 0;
         for block in self.stages.iter_mut().flat_map(|stage| match stage {
             Stage::Residual(first, second) => vec![first, second],
@@ -360,8 +408,47 @@ impl Generator {
                 start += 2 * channels;
             }
         }
-        self.style = Some(style.clone());
         Ok(())
+    }
+
+    /// Our kernels, where they compute everything but the convolutions.
+    pub(super) fn kernels(&self) -> Option<&'static Kernels> {
+        self.placement.kernels
+    }
+
+    /// How the first convolution takes pictures, if not as they are.
+    pub(super) fn folded(&self) -> Option<Folded> {
+        match self.stages.first() {
+            Some(Stage::Block(block)) => block.convolution.folded(),
+            _ => None,
+        }
+    }
+
+    /// The block that makes the picture.
+    pub(super) fn last(&self) -> Result<&Block> {
+        match self.stages.last() {
+            Some(Stage::Block(block)) => Ok(block),
+            _ => Err(no_layers()),
+        }
+    }
+
+    /// As [`Self::forward`], but for what follows the convolution of [`Self::last`].
+    pub(super) fn forward_unfinished(&mut self, picture: &Map) -> Result<Tensor> {
+        let content = self.encode_content(picture)?;
+        self.upload_parameters()?;
+        let map = self.run(self.decoder_start..self.stages.len() - 1, &content)?;
+        content.recycle(&self.pool);
+        let (values, _) = self.last()?.convolution.forward(&map.tensor, &self.pool)?;
+        map.recycle(&self.pool);
+        Ok(values)
+    }
+
+    /// Sets off the way of the style's parameters to the device.
+    fn upload_parameters(&self) -> Result<()> {
+        match (self.placement.kernels, &self.parameters) {
+            (Some(kernels), Some(own)) => kernels.upload(&own.staged, &own.uploaded),
+            _ => Ok(()),
+        }
     }
 
     /// Translates a picture `[1, C, H, W]` in [-1, 1], surrounded by [`Self::border`], with the
@@ -387,6 +474,7 @@ impl Generator {
 
     /// The picture that a content code becomes in the style set last, without a border.
     pub(super) fn decode(&self, content: &Map) -> Result<Map> {
+        self.upload_parameters()?;
         self.run(self.decoder_start..self.stages.len(), content)
     }
 
@@ -403,13 +491,17 @@ impl Generator {
                 done.recycle(&self.pool);
             }
         }
-        last.ok_or_else(|| Error::Weights("the model's network has no layers".to_owned()))
+        last.ok_or_else(no_layers)
     }
 
     /// Lets the next frame use a translation's memory.
     pub(super) fn recycle(&self, translation: Map) {
         translation.recycle(&self.pool);
     }
+}
+
+fn no_layers() -> Error {
+    Error::Weights("the model's network has no layers".to_owned())
 }
 
 /// Style encoder of the target domain, in single precision: it runs only when a person chooses
@@ -427,6 +519,7 @@ impl StyleEncoder {
         let placement = Placement {
             device,
             kind: Kind::Float,
+            kernels: None,
         };
         let builder = Builder {
             weights: Weights::new(model, domain),

@@ -28,8 +28,8 @@ pub(super) struct Finish<'a> {
     pub(super) nonlinearity: Nonlinearity,
     /// Added after the activation.
     pub(super) residual: Option<&'a Map>,
-    /// Whether the output's channels are the four phases of a map of twice its sides.
-    pub(super) phases: bool,
+    /// Side of the squares whose pixels are groups of the output's channels; 1 if there are none.
+    pub(super) phases: usize,
     /// What the result is surrounded by.
     pub(super) border: Border,
 }
@@ -95,12 +95,9 @@ pub(super) fn finish<T: Element>(
     let output = as_channels_last(output)?;
     let values = elements::<T>(&output)?;
     // A row of the result takes `block` neighbouring channels of each pixel of a source row:
-    // all of them, or both phases of one of its two rows.
-    let (enlargement, block) = if finish.phases {
-        (2, source_channels / 2)
-    } else {
-        (1, source_channels)
-    };
+    // all of them, or the phases of one of its rows.
+    let enlargement = finish.phases;
+    let block = source_channels / enlargement;
     let channels = block / enlargement;
     let moments = || match sums {
         Some(sums) => sums.moments(height * width),
@@ -108,10 +105,11 @@ pub(super) fn finish<T: Element>(
     };
     let (scale, shift) = affine(moments, values.len(), channels, finish.norm)?;
     // Blocks narrower than a vector register are gathered into whole rows first.
-    let gathered = finish.phases && block < 16;
+    let has_phases = enlargement > 1;
+    let gathered = has_phases && block < 16;
     // The longer the vectors, the less a row's pixels are counted one by one.
-    let repetition = match (gathered, finish.phases) {
-        (true, _) => 2 * width,
+    let repetition = match (gathered, has_phases) {
+        (true, _) => enlargement * width,
         (false, true) => enlargement,
         (false, false) => LONG_VECTOR.div_ceil(channels).min(width),
     };
@@ -121,7 +119,6 @@ pub(super) fn finish<T: Element>(
     let &Finish {
         nonlinearity,
         border,
-        phases,
         ..
     } = finish;
     let edge = border.width;
@@ -141,7 +138,7 @@ pub(super) fn finish<T: Element>(
             };
             let start = y / enlargement * width * source_channels + y % enlargement * block;
             let end = (y / enlargement + 1) * width * source_channels;
-            let step = if phases {
+            let step = if has_phases {
                 source_channels
             } else {
                 repetition * channels

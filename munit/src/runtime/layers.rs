@@ -4,6 +4,7 @@ use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
+use super::cuda::{self, Folded, Kernels};
 use super::element::as_channels_last;
 use super::kernels::{self, Finish, Sums};
 use super::memory::Pool;
@@ -20,10 +21,12 @@ use crate::config::{Activation, Padding};
 pub(super) const EPSILON: f64 = 1e-5;
 
 /// Where and in which format layers compute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Placement {
     pub(super) device: Device,
     pub(super) kind: Kind,
+    /// What computes everything but the convolutions, instead of libtorch.
+    pub(super) kernels: Option<&'static Kernels>,
 }
 
 impl Placement {
@@ -157,6 +160,14 @@ enum Kernel {
         bias: Option<Tensor>,
         stride: i64,
     },
+    /// libtorch's convolution, without the bias, which is left to the kernels.
+    Unbiased {
+        weight: Tensor,
+        /// In single precision.
+        bias: Option<Tensor>,
+        stride: i64,
+        kernels: &'static Kernels,
+    },
     #[cfg(target_arch = "x86_64")]
     Single(Vectorised<f32>),
     #[cfg(target_arch = "x86_64")]
@@ -206,6 +217,17 @@ impl Kernel {
                 bias: bias.as_ref().map(Tensor::shallow_clone),
                 stride: *stride,
             },
+            Self::Unbiased {
+                weight,
+                bias,
+                stride,
+                kernels,
+            } => Self::Unbiased {
+                weight: weight.shallow_clone(),
+                bias: bias.as_ref().map(Tensor::shallow_clone),
+                stride: *stride,
+                kernels,
+            },
             #[cfg(target_arch = "x86_64")]
             Self::Single(kernel) => Self::Single(kernel.clone()),
             #[cfg(target_arch = "x86_64")]
@@ -221,6 +243,16 @@ impl Kernel {
         stride: i64,
         placement: Placement,
     ) -> Result<Self> {
+        if let Some(kernels) = placement.kernels {
+            return Ok(Self::Unbiased {
+                weight: placement.pack(weight)?,
+                bias: bias
+                    .map(|bias| bias.f_to_device(placement.device))
+                    .transpose()?,
+                stride,
+                kernels,
+            });
+        }
         #[cfg(target_arch = "x86_64")]
         if placement.device == Device::Cpu {
             let kernel = match placement.kind {
@@ -253,7 +285,14 @@ impl Kernel {
 pub(super) struct Convolution {
     kernel: Kernel,
     border: Border,
+    /// Channels of the output that count.
+    outputs: i64,
+    /// Where the kernel's columns are channels.
+    folded: Option<Folded>,
 }
+
+/// Convolutions of 16-bit numbers are fast where channels are multiples of this.
+const CHANNEL_MULTIPLE: i64 = 8;
 
 impl Convolution {
     /// `shape`: output channels, input channels, kernel height, kernel width.
@@ -270,11 +309,43 @@ impl Convolution {
         Self::from_tensors(&weight, Some(&bias), stride, border, placement)
     }
 
-    /// A stride-1 convolution that computes the pixels of each 2×2 square as groups of channels,
-    /// which need an even number of rows and columns: three output channels would use three
-    /// lanes of a vector of sixteen. The kernel grows by one row and one column, of which each
-    /// phase leaves one empty.
+    /// A stride-1 convolution that computes the pixels of each square of `phases` x `phases` as
+    /// groups of channels, which need rows and columns in this multiple: three output channels
+    /// would use three lanes of a vector of sixteen, or three columns of a matrix product that is
+    /// made of 64. The kernel grows by `phases` - 1 rows and columns, which each phase leaves
+    /// empty.
     pub(super) fn with_phases(
+        weights: &Weights,
+        name: &str,
+        shape: [i64; 4],
+        phases: i64,
+        border: Border,
+        placement: Placement,
+    ) -> Result<Self> {
+        let weight = weights.tensor(&format!("{name}.conv.weight"), &shape)?;
+        let bias = weights.tensor(&format!("{name}.conv.bias"), &shape[..1])?;
+        let last = phases - 1;
+        let groups: Vec<Tensor> = (0..phases * phases)
+            .map(|phase| (phase / phases, phase % phases))
+            .map(|(y, x)| weight.f_constant_pad_nd([x, last - x, y, last - y]))
+            .collect::<Result<_, _>>()?;
+        let mut weight = Tensor::f_cat(&groups, 0)?;
+        let bias = bias.f_repeat([phases * phases])?;
+        let outputs = weight.size()[0];
+        if placement.kernels.is_some() {
+            let missing = (CHANNEL_MULTIPLE - outputs % CHANNEL_MULTIPLE) % CHANNEL_MULTIPLE;
+            weight = weight.f_constant_pad_nd([0, 0, 0, 0, 0, 0, 0, missing])?;
+        }
+        let convolution = Self::from_tensors(&weight, Some(&bias), phases, border, placement)?;
+        Ok(Self {
+            outputs,
+            ..convolution
+        })
+    }
+
+    /// A stride-1 convolution of a picture whose kernel is one column of many channels instead of
+    /// several columns of one or three, which use few of a matrix product's lanes.
+    pub(super) fn with_folded_columns(
         weights: &Weights,
         name: &str,
         shape: [i64; 4],
@@ -283,12 +354,23 @@ impl Convolution {
     ) -> Result<Self> {
         let weight = weights.tensor(&format!("{name}.conv.weight"), &shape)?;
         let bias = weights.tensor(&format!("{name}.conv.bias"), &shape[..1])?;
-        let phases: Vec<Tensor> = [[0, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0], [1, 0, 1, 0]]
-            .into_iter()
-            .map(|sides| weight.f_constant_pad_nd(sides))
-            .collect::<Result<_, _>>()?;
-        let weight = Tensor::f_cat(&phases, 0)?;
-        Self::from_tensors(&weight, Some(&bias.f_repeat([4])?), 2, border, placement)
+        let [outputs, colours, tall, taps] = shape;
+        let channels = taps * colours;
+        let stored = (channels as u64).next_power_of_two() as i64;
+        let stored = stored.max(CHANNEL_MULTIPLE);
+        let weight = weight
+            .f_permute([0, 3, 1, 2])?
+            .f_reshape([outputs, channels, tall, 1])?
+            .f_constant_pad_nd([0, 0, 0, 0, 0, stored - channels])?;
+        let convolution = Self::from_tensors(&weight, Some(&bias), 1, border, placement)?;
+        Ok(Self {
+            folded: Some(Folded {
+                taps: taps as usize,
+                colours: colours as usize,
+                stored: stored as usize,
+            }),
+            ..convolution
+        })
     }
 
     fn from_tensors(
@@ -301,25 +383,54 @@ impl Convolution {
         Ok(Self {
             kernel: Kernel::new(weight, bias, stride, placement)?,
             border,
+            outputs: weight.size()[0],
+            folded: None,
         })
     }
 
     fn share(&self) -> Self {
         Self {
             kernel: self.kernel.share(),
-            border: self.border,
+            ..*self
+        }
+    }
+
+    /// Channels of the output that count, all phases together.
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs as usize
+    }
+
+    /// How it takes pictures, if not as they are.
+    pub(super) fn folded(&self) -> Option<Folded> {
+        self.folded
+    }
+
+    /// What [`Self::forward`] has not added to the output, one number a channel.
+    pub(super) fn bias(&self) -> Option<&Tensor> {
+        match &self.kernel {
+            Kernel::Unbiased { bias, .. } => bias.as_ref(),
+            _ => None,
         }
     }
 
     /// The output, and the sums of its channels where they cost nothing.
-    fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<(Tensor, Option<Sums>)> {
+    pub(super) fn forward(&self, padded: &Tensor, pool: &Pool) -> Result<(Tensor, Option<Sums>)> {
         match &self.kernel {
             Kernel::Libtorch {
                 weight,
                 bias,
                 stride,
             } => {
-                let output = padded.f_conv2d(weight, bias.as_ref(), *stride, 0, 1, 1)?;
+                let output = convolve(padded, weight, bias.as_ref(), *stride)?;
+                Ok((output, None))
+            }
+            Kernel::Unbiased { weight, stride, .. } => {
+                let output = match self.folded {
+                    Some(folded) if padded.size()[1] == folded.colours as i64 => {
+                        convolve(&fold(padded, folded)?, weight, None, *stride)?
+                    }
+                    _ => convolve(padded, weight, None, *stride)?,
+                };
                 Ok((output, None))
             }
             #[cfg(target_arch = "x86_64")]
@@ -338,18 +449,60 @@ impl Convolution {
     fn recycle(&self, output: Tensor, pool: &Pool) {
         match &self.kernel {
             // libtorch takes its memory from elsewhere.
-            Kernel::Libtorch { .. } => drop(output),
+            Kernel::Libtorch { .. } | Kernel::Unbiased { .. } => drop(output),
             #[cfg(target_arch = "x86_64")]
             Kernel::Single(_) | Kernel::Half(_) | Kernel::Tiles(_) => pool.give(output),
         }
     }
 }
 
+/// libtorch's convolution without padding. On a CUDA device single precision is just that:
+/// libtorch's own choice would round factors to ten bits.
+fn convolve(
+    padded: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: i64,
+) -> Result<Tensor> {
+    if padded.device() == Device::Cpu {
+        return Ok(padded.f_conv2d(weight, bias, stride, 0, 1, 1)?);
+    }
+    let (benchmark, deterministic, cudnn, tf32) = (true, false, true, false);
+    Ok(padded.f_internal_convolution(
+        weight,
+        bias,
+        [stride; 2],
+        [0; 2],
+        [1; 2],
+        false,
+        [0; 2],
+        1,
+        benchmark,
+        deterministic,
+        cudnn,
+        tf32,
+    )?)
+}
+
+/// Makes a picture's columns, next to one another under the kernel, channels; the picture has its
+/// border.
+fn fold(padded: &Tensor, folded: Folded) -> Result<Tensor> {
+    let taps = folded.taps as i64;
+    let wide = padded.size()[3] - (taps - 1);
+    let columns: Vec<Tensor> = (0..taps)
+        .map(|tap| padded.f_narrow(3, tap, wide))
+        .collect::<Result<_, _>>()?;
+    let missing = (folded.stored - folded.taps * folded.colours) as i64;
+    let channels = Tensor::f_cat(&columns, 1)?.f_constant_pad_nd([0, 0, 0, 0, 0, missing])?;
+    as_channels_last(&channels)
+}
+
 /// Convolution, norm and activation.
 pub(super) struct Block {
     pub(super) convolution: Convolution,
-    /// Whether the convolution was made [`Convolution::with_phases`].
-    pub(super) phases: bool,
+    /// Side of the squares that the convolution computes as groups of channels:
+    /// [`Convolution::with_phases`].
+    pub(super) phases: usize,
     pub(super) norm: Normalisation,
     pub(super) nonlinearity: Nonlinearity,
 }
@@ -381,6 +534,7 @@ impl Block {
     ) -> Result<Map> {
         let (output, sums) = self.convolution.forward(&map.tensor, pool)?;
         let finished = finish(
+            &self.convolution,
             &output,
             sums.as_ref(),
             &Finish {
@@ -477,13 +631,14 @@ impl Upsample {
             ring.correct(&mut output, sums.as_mut(), map)?;
         }
         let finished = finish(
+            &self.convolution,
             &output,
             sums.as_ref(),
             &Finish {
                 norm: &self.norm,
                 nonlinearity: self.nonlinearity,
                 residual: None,
-                phases: true,
+                phases: 2,
                 border,
             },
             pool,
@@ -529,8 +684,20 @@ fn shuffle(output: &Tensor) -> Result<Tensor> {
     Ok(pixels.f_permute([0, 3, 1, 2])?)
 }
 
-/// Norm, activation, sum with a residual, border; `sums`: those of the output, if they are known.
-fn finish(output: &Tensor, sums: Option<&Sums>, finish: &Finish, pool: &Pool) -> Result<Map> {
+/// Norm, activation, sum with a residual, border, of a convolution's output; `sums`: those of the
+/// output, if they are known.
+fn finish(
+    convolution: &Convolution,
+    output: &Tensor,
+    sums: Option<&Sums>,
+    finish: &Finish,
+    pool: &Pool,
+) -> Result<Map> {
+    if let Kernel::Unbiased { kernels, bias, .. } = &convolution.kernel {
+        let outputs = convolution.outputs() / finish.phases.pow(2);
+        let scratch = pool.scratch();
+        return cuda::finish(kernels, output, outputs, bias.as_ref(), finish, scratch);
+    }
     match (output.device(), output.kind()) {
         (Device::Cpu, Kind::Float) => kernels::finish::<f32>(output, sums, finish, pool),
         (Device::Cpu, Kind::BFloat16) => kernels::finish::<bf16>(output, sums, finish, pool),
@@ -539,7 +706,7 @@ fn finish(output: &Tensor, sums: Option<&Sums>, finish: &Finish, pool: &Pool) ->
 }
 
 fn finish_with_libtorch(output: &Tensor, finish: &Finish) -> Result<Map> {
-    let output = if finish.phases {
+    let output = if finish.phases == 2 {
         shuffle(output)?
     } else {
         output.shallow_clone()

@@ -8,14 +8,17 @@ use std::ptr::NonNull;
 
 use tch::{Device, Kind, Tensor};
 
+use super::cuda::Scratch;
 use super::element::channels_last;
 use crate::Result;
 
 /// Feature maps on the CPU that are free to be written again. A frame's maps are megabytes that
-/// the system would otherwise hand out page by page, and take back, for every frame.
+/// the system would otherwise hand out page by page, and take back, for every frame. On CUDA
+/// devices libtorch does so itself.
 #[derive(Default)]
 pub(super) struct Pool {
     free: RefCell<Vec<Tensor>>,
+    scratch: Scratch,
 }
 
 impl Pool {
@@ -55,6 +58,11 @@ impl Pool {
     /// Returns a map that [`Self::take`] gave.
     pub(super) fn give(&self, map: Tensor) {
         self.free.borrow_mut().push(map);
+    }
+
+    /// What our kernels for CUDA devices gather moments in.
+    pub(super) fn scratch(&self) -> &Scratch {
+        &self.scratch
     }
 
     /// Frees every map, when maps of other sizes are needed from now on.

@@ -5,6 +5,7 @@ pub mod picture;
 pub mod translator;
 
 mod border;
+mod cuda;
 mod device_memory;
 #[cfg(target_arch = "x86_64")]
 mod direct;

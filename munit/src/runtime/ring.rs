@@ -14,6 +14,7 @@ use tch::Tensor;
 use tch::{Device, Kind};
 
 use super::border::continued;
+use super::cuda::{self, Kernels};
 #[cfg(target_arch = "x86_64")]
 use super::element::{elements, elements_mut};
 use super::kernels::Sums;
@@ -26,6 +27,8 @@ use crate::config::Padding;
 /// The four outer rows and columns of a 5×5 kernel: top, bottom, left, right.
 pub(super) enum Ring {
     Libtorch([Tensor; 4]),
+    /// Rows and columns, as [`cuda::correct_ring`] takes them.
+    Kernels(&'static Kernels, [Tensor; 2]),
     #[cfg(target_arch = "x86_64")]
     Single(Arc<[Direct<f32>; 4]>),
     #[cfg(target_arch = "x86_64")]
@@ -39,6 +42,21 @@ impl Ring {
     pub(super) fn new(weight: &Tensor, placement: Placement) -> Result<Self> {
         let edge = |dimension, tap| weight.f_narrow(dimension, tap, 1);
         let edges = [edge(2, 0)?, edge(2, 4)?, edge(3, 0)?, edge(3, 4)?];
+        if let Some(kernels) = placement.kernels {
+            // [O, I, 1, 5] or [O, I, 5, 1] → [5, I, O].
+            let taps = |edge: &Tensor| edge.f_flatten(2, 3)?.f_permute([2, 1, 0]);
+            let pair = |near: &Tensor, far: &Tensor| {
+                Tensor::f_stack(&[taps(near)?, taps(far)?], 0)?
+                    .f_to_device(placement.device)?
+                    .f_to_kind(placement.kind)?
+                    .f_contiguous()
+            };
+            let [top, bottom, left, right] = &edges;
+            return Ok(Self::Kernels(
+                kernels,
+                [pair(top, bottom)?, pair(left, right)?],
+            ));
+        }
         #[cfg(target_arch = "x86_64")]
         {
             let kernels = match (placement.device, placement.kind) {
@@ -71,6 +89,9 @@ impl Ring {
     pub(super) fn share(&self) -> Self {
         match self {
             Self::Libtorch(edges) => Self::Libtorch(edges.each_ref().map(Tensor::shallow_clone)),
+            Self::Kernels(kernels, weights) => {
+                Self::Kernels(kernels, weights.each_ref().map(Tensor::shallow_clone))
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Single(strips) => Self::Single(Arc::clone(strips)),
             #[cfg(target_arch = "x86_64")]
@@ -91,6 +112,9 @@ impl Ring {
         match self {
             // No convolution of libtorch's has given sums.
             Self::Libtorch(edges) => correct_with_libtorch(edges, output, &small.interior()?),
+            Self::Kernels(kernels, weights) => {
+                cuda::correct_ring(kernels, weights, output, &small.tensor)
+            }
             #[cfg(target_arch = "x86_64")]
             Self::Single(strips) => correct::<f32, _>(strips, output, sums, small),
             #[cfg(target_arch = "x86_64")]

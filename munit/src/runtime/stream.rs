@@ -1,7 +1,7 @@
 //! Streams: queues of work on a device, which computes those of one stream one after the other and
 //! those of different streams at the same time.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, TchError};
 
@@ -9,6 +9,8 @@ use crate::Result;
 
 unsafe extern "C" {
     fn munit_stream_new(device: c_int, id: *mut i64) -> *mut c_char;
+    fn munit_stream_current(device: c_int, id: *mut i64) -> *mut c_char;
+    fn munit_stream_handle(device: c_int, id: i64, handle: *mut *mut c_void) -> *mut c_char;
     fn munit_stream_exchange(device: c_int, id: i64, previous: *mut i64) -> *mut c_char;
     fn munit_stream_synchronize(device: c_int, id: i64) -> *mut c_char;
     fn munit_device_synchronize(device: c_int) -> *mut c_char;
@@ -31,6 +33,26 @@ impl Stream {
         // SAFETY: `id` can be written.
         check(unsafe { munit_stream_new(device, &mut id) })?;
         Ok(Self { device, id })
+    }
+
+    /// The one to which the calling thread's work on a device goes.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn current(device: Device) -> Result<Self> {
+        let device = number(device);
+        let mut id = 0;
+        // SAFETY: `id` can be written.
+        check(unsafe { munit_stream_current(device, &mut id) })?;
+        Ok(Self { device, id })
+    }
+
+    /// What the driver takes for it; null is the default stream.
+    pub(super) fn handle(self) -> Result<*mut c_void> {
+        let mut handle = std::ptr::null_mut();
+        // SAFETY: libtorch has given this stream; `handle` can be written.
+        check(unsafe { munit_stream_handle(self.device, self.id, &mut handle) })?;
+        Ok(handle)
     }
 
     /// Until the result is dropped, what this thread computes on the device goes to this stream.
@@ -125,6 +147,8 @@ mod tests {
         let entered = first.enter().unwrap();
         let inner = second.enter().unwrap();
         assert_eq!(inner.previous, first);
+        assert_eq!(Stream::current(device).unwrap(), second);
+        assert_ne!(first.handle().unwrap(), second.handle().unwrap());
         drop(inner);
         assert_eq!(second.enter().unwrap().previous, first);
         let ones = tch::Tensor::ones([64, 64], (tch::Kind::Float, device));

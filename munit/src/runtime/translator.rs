@@ -6,6 +6,7 @@ use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
+use super::cuda::{Chosen, Frame, FrameLayout, Kernels};
 use super::element::{Element, as_channels_last, channels_last, elements, elements_mut};
 use super::generator::{Generator, StyleEncoder};
 use super::layers::{Map, Placement};
@@ -27,6 +28,11 @@ pub struct Translator {
     /// Of a CUDA device, from the first frame on: translators of several frames overlap.
     stream: Option<Stream>,
     staging: Staging,
+    /// Where our kernels work on frames.
+    frame: Option<Frame>,
+    /// The size and thread for which libtorch has chosen its convolutions.
+    chosen: Option<Chosen>,
+    with_graphs: bool,
     timings: Timings,
 }
 
@@ -97,9 +103,25 @@ impl Translator {
         }
         let device = device.resolve()?;
         let precision = precision.resolve(device)?;
+        let kernels = Kernels::of(device, precision.kind());
+        Self::with_kernels(model, direction, device, precision, kernels)
+    }
+
+    /// `kernels`: what is to compute everything but the convolutions, if not libtorch or the CPU's
+    /// own kernels.
+    fn with_kernels(
+        model: &Model,
+        direction: Direction,
+        device: Device,
+        precision: Precision,
+        kernels: Option<&'static Kernels>,
+    ) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let architecture = &model.metadata.architecture;
         let placement = Placement {
             device,
             kind: precision.kind(),
+            kernels,
         };
         let style_encoder = match architecture.family {
             Family::Munit => Some(StyleEncoder::new(model, direction, device)?),
@@ -122,6 +144,9 @@ impl Translator {
             precision,
             stream: None,
             staging: Staging::default(),
+            frame: None,
+            chosen: None,
+            with_graphs: true,
             timings: Timings::default(),
         })
     }
@@ -139,8 +164,18 @@ impl Translator {
             precision: self.precision,
             stream: None,
             staging: Staging::default(),
+            frame: None,
+            chosen: None,
+            with_graphs: self.with_graphs,
             timings: Timings::default(),
         }
+    }
+
+    /// Whether frames on a CUDA device are set off as one graph once their size is known, as they
+    /// are unless this says otherwise, or kernel by kernel. For measurements.
+    pub fn use_graphs(&mut self, with_graphs: bool) {
+        self.with_graphs = with_graphs;
+        self.frame = None;
     }
 
     /// Where the last translated frame's time went.
@@ -187,17 +222,19 @@ impl Translator {
             )));
         }
         let strength = options.strength.clamp(0.0, 1.0);
-        if self.device == Device::Cpu {
+        if self.device == Device::Cpu && self.generator.kernels().is_none() {
             self.generator.set_style(style)?;
             return match self.precision {
                 Precision::Bf16 => self.translate_as::<bf16>(input, output, strength, options),
                 _ => self.translate_as::<f32>(input, output, strength, options),
             };
         }
-        let stream = match self.stream {
-            Some(stream) => stream,
-            None => *self.stream.insert(Stream::new(self.device)?),
-        };
+        if let Some(kernels) = self.generator.kernels()
+            && self.inference_size(input, options)? == (input.height, input.width)
+        {
+            return self.translate_with_kernels(kernels, input, output, style, strength);
+        }
+        let stream = self.own_stream()?;
         let entered = stream.enter()?;
         let set = self.generator.set_style(style);
         let frame = set.and_then(|()| self.compute(input, output.format(), strength, options));
@@ -209,6 +246,66 @@ impl Translator {
         done?;
         output.copy_from(elements::<u8>(&frame)?);
         self.timings.download += waiting.elapsed();
+        Ok(())
+    }
+
+    /// The stream of this translator's frames.
+    fn own_stream(&mut self) -> Result<Stream> {
+        Ok(match self.stream {
+            Some(stream) => stream,
+            None => *self.stream.insert(Stream::new(self.device)?),
+        })
+    }
+
+    /// Translates a frame that is not resized.
+    fn translate_with_kernels(
+        &mut self,
+        kernels: &'static Kernels,
+        input: &PictureRef,
+        output: &mut PictureMut,
+        style: &StyleCode,
+        strength: f32,
+    ) -> Result<()> {
+        let begin = Instant::now();
+        let layout = FrameLayout {
+            input: input.format,
+            output: output.format,
+            width: input.width,
+            height: input.height,
+            divisible: self.divisible((input.height, input.width)),
+        };
+        let stream = match self.device {
+            Device::Cpu => None,
+            _ => Some(self.own_stream()?),
+        };
+        let entered = stream.map(Stream::enter).transpose()?;
+        if self.frame.as_ref().map(Frame::layout) != Some(layout) {
+            // The old memory first.
+            self.frame = None;
+            self.frame = Some(Frame::new(kernels, layout)?);
+        }
+        self.generator.set_style(style)?;
+        let Self {
+            frame: Some(frame),
+            generator,
+            chosen,
+            with_graphs,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        frame.stage(input, strength)?;
+        let uploaded = Instant::now();
+        let set_off = frame.set_off(generator, chosen, with_graphs);
+        let computed = Instant::now();
+        // Also after a failure: the memory is written again with the next frame.
+        let done = stream.map_or(Ok(()), Stream::synchronize);
+        drop(entered);
+        set_off?;
+        done?;
+        frame.deliver(output)?;
+        self.timings = Timings::between([begin, uploaded, computed, Instant::now()]);
         Ok(())
     }
 
@@ -367,7 +464,12 @@ impl Translator {
                 "no style was given to translate in".to_owned(),
             ));
         }
-        Ok(Tensor::f_cat(&translations, 0)?)
+        let translations = Tensor::f_cat(&translations, 0)?;
+        if let Some(kernels) = self.generator.kernels() {
+            // Frames use the same memory on another stream.
+            kernels.wait()?;
+        }
+        Ok(translations)
     }
 
     /// Runs once at this picture size, so that the first frame is not late.
@@ -569,5 +671,161 @@ mod tests {
         // The CPU rounds the small pictures to bytes.
         let (largest, mean) = difference((150, 100), &options);
         assert!(largest <= 24 && mean < 1.5, "{largest} {mean}");
+    }
+
+    mod with_kernels {
+        use super::*;
+        use crate::config::{Activation, Padding};
+        use crate::test_models::{difference, exact, picture, random_model, small};
+
+        const TOLERANCE: f64 = 3e-5;
+
+        /// What runs on CUDA devices, on the CPU.
+        fn translator(model: &Model, direction: Direction, precision: Precision) -> Translator {
+            let kernels = Kernels::emulated(precision.kind());
+            let device = Device::Cpu;
+            Translator::with_kernels(model, direction, device, precision, Some(kernels)).unwrap()
+        }
+
+        fn assert_exact(architecture: &Architecture, height: i64, width: i64) {
+            let model = random_model(architecture, 5);
+            for direction in Direction::ALL {
+                let picture = picture(architecture.channels(direction.source()), height, width);
+                let mut translator = translator(&model, direction, Precision::Fp32);
+                let style = StyleCode::sample(3, translator.style_dim());
+                let expected = exact(&model, direction, &picture, &style);
+                let translated = translator.translate_tensor(&picture, &style).unwrap();
+                let difference = difference(&translated, &expected);
+                assert!(
+                    difference < TOLERANCE,
+                    "{direction:?} {architecture:?}: {difference}"
+                );
+            }
+        }
+
+        #[test]
+        fn the_networks_are_computed() {
+            for family in [Family::Munit, Family::Unit] {
+                assert_exact(&small(family), 32, 36);
+            }
+            for n_downsample in [0, 1, 3] {
+                let mut architecture = small(Family::Munit);
+                architecture.generator.n_downsample = n_downsample;
+                architecture.generator.n_res = 1;
+                assert_exact(&architecture, 32, 40);
+            }
+            for padding in [Padding::Replicate, Padding::Zero] {
+                let mut architecture = small(Family::Munit);
+                architecture.generator.padding = padding;
+                assert_exact(&architecture, 24, 28);
+            }
+            for activation in [Activation::Prelu, Activation::Selu] {
+                let mut architecture = small(Family::Munit);
+                architecture.generator.activation = activation;
+                assert_exact(&architecture, 24, 20);
+            }
+            for (dim, input_dim_a, input_dim_b) in [(5, 1, 3), (3, 3, 1)] {
+                let mut architecture = small(Family::Munit);
+                architecture.generator.dim = dim;
+                (architecture.input_dim_a, architecture.input_dim_b) = (input_dim_a, input_dim_b);
+                assert_exact(&architecture, 20, 24);
+            }
+        }
+
+        /// Bytes of a frame, one plane behind the other, in another translator's words.
+        fn translated(
+            translator: &mut Translator,
+            (input, output): (PictureFormat, PictureFormat),
+            (width, height): (usize, usize),
+            style: &StyleCode,
+            strength: f32,
+        ) -> Vec<u8> {
+            let row = width * input.pixel_bytes();
+            let bytes: Vec<u8> = (0..row * height * input.planes())
+                .map(|index| (index * 7 + index / row * 31) as u8)
+                .collect();
+            let planes: Vec<_> = bytes
+                .chunks(row * height)
+                .map(|plane| (plane, row))
+                .collect();
+            let picture = PictureRef::new(input, width, height, &planes).unwrap();
+            let row = width * output.pixel_bytes();
+            let mut written = vec![0; row * height * output.planes()];
+            let planes = written
+                .chunks_mut(row * height)
+                .map(|plane| (plane, row))
+                .collect();
+            let mut target = PictureMut::new(output, width, height, planes).unwrap();
+            let options = TranslateOptions {
+                strength,
+                ..Default::default()
+            };
+            translator
+                .translate(&picture, &mut target, style, &options)
+                .unwrap();
+            written
+        }
+
+        fn largest(left: &[u8], right: &[u8]) -> u8 {
+            assert_eq!(left.len(), right.len());
+            let differences = left
+                .iter()
+                .zip(right)
+                .map(|(left, right)| left.abs_diff(*right));
+            differences.max().unwrap()
+        }
+
+        #[test]
+        fn frames_are_those_of_the_cpu() {
+            for (family, channels) in [
+                (Family::Munit, (3, 3)),
+                (Family::Munit, (1, 3)),
+                (Family::Unit, (3, 1)),
+            ] {
+                let mut architecture = small(family);
+                architecture.generator.n_res = 1;
+                (architecture.input_dim_a, architecture.input_dim_b) = channels;
+                let model = random_model(&architecture, 7);
+                for direction in Direction::ALL {
+                    let mut ours = translator(&model, direction, Precision::Fp32);
+                    let mut cpus =
+                        Translator::new(&model, direction, DeviceChoice::Cpu, Precision::Fp32)
+                            .unwrap();
+                    let style = StyleCode::sample(9, cpus.style_dim());
+                    for (number, input) in PictureFormat::ALL.into_iter().enumerate() {
+                        let output =
+                            PictureFormat::ALL[(number * 5 + 3) % PictureFormat::ALL.len()];
+                        let size = [(18, 17), (21, 19)][number % 2];
+                        let strength = [1.0, 0.4, 0.0][number % 3];
+                        let formats = (input, output);
+                        let expected = translated(&mut cpus, formats, size, &style, strength);
+                        let found = translated(&mut ours, formats, size, &style, strength);
+                        let largest = largest(&expected, &found);
+                        assert!(
+                            largest <= 1,
+                            "{direction:?} {formats:?} {size:?} {strength}: {largest}"
+                        );
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn styles_change_and_come_back_and_are_not_shared() {
+            let model = random_model(&small(Family::Munit), 4);
+            let mut first = translator(&model, Direction::A2b, Precision::Bf16);
+            let [style, other] = [1, 2].map(|seed| StyleCode::sample(seed, 4));
+            let formats = (PictureFormat::Rgb, PictureFormat::Rgb);
+            let translate = |translator: &mut Translator, style| {
+                translated(translator, formats, (24, 20), style, 1.0)
+            };
+            let one = translate(&mut first, &style);
+            let mut second = first.share();
+            let two = translate(&mut second, &other);
+            assert!(largest(&one, &two) > 20);
+            assert_eq!(one, translate(&mut first, &style));
+            assert_eq!(two, translate(&mut first, &other));
+            assert_eq!(one, translate(&mut second, &style));
+        }
     }
 }

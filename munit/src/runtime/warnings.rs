@@ -20,6 +20,14 @@ pub fn forward_warnings(log: fn(&str)) {
     unsafe { munit_forward_warnings(receive) };
 }
 
+/// Says something of our own where libtorch's warnings go.
+pub(super) fn warn(text: &str) {
+    match LOG.get() {
+        Some(log) => log(text),
+        None => eprintln!("munit: {text}"),
+    }
+}
+
 /// Called by libtorch with the text of a warning.
 unsafe extern "C" fn receive(text: *const u8, length: usize) {
     if text.is_null() {

@@ -15,3 +15,4 @@ pub mod start;
 pub mod statistics;
 pub mod subject;
 pub mod train;
+pub mod verify;

@@ -84,7 +84,7 @@ impl Network {
 }
 
 /// A frame in RGB with slopes, edges and a little noise.
-fn test_picture(width: usize, height: usize) -> Vec<u8> {
+pub(super) fn test_picture(width: usize, height: usize) -> Vec<u8> {
     let pixel = |x: usize, y: usize| {
         let noise = (x.wrapping_mul(7919) ^ y.wrapping_mul(104_729)) % 16;
         let edge = if (x / 32 + y / 32).is_multiple_of(2) {

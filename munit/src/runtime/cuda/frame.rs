@@ -1,0 +1,210 @@
+//! A frame's way through the device, in memory that stays where it is, so that the whole way can be
+//! recorded as a graph.
+
+use std::thread::{self, ThreadId};
+
+use tch::{Device, Kind, Tensor};
+
+use super::graph::Graph;
+use super::pixels::{Bytes, Translation, read_picture, write_picture};
+use super::{Code, Kernels, failure};
+use crate::Result;
+use crate::runtime::generator::Generator;
+use crate::runtime::layers::Map;
+use crate::runtime::stream::Stream;
+use crate::runtime::warnings::warn;
+use crate::runtime::{PictureFormat, PictureMut, PictureRef};
+
+/// Bytes behind a picture's that hold the strength.
+const STRENGTH_BYTES: usize = 4;
+
+/// What a frame's memory and graph are made for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::runtime) struct FrameLayout {
+    pub(in crate::runtime) input: PictureFormat,
+    pub(in crate::runtime) output: PictureFormat,
+    pub(in crate::runtime) width: usize,
+    pub(in crate::runtime) height: usize,
+    /// Height and width at which the network runs.
+    pub(in crate::runtime) divisible: (usize, usize),
+}
+
+impl FrameLayout {
+    fn bytes(&self, format: PictureFormat) -> usize {
+        self.width * self.height * format.planes() * format.pixel_bytes()
+    }
+
+    /// Where the strength begins, behind the picture.
+    fn strength_start(&self) -> usize {
+        self.bytes(self.input).next_multiple_of(STRENGTH_BYTES)
+    }
+}
+
+/// Memory for one frame at a time, on the host and on the device, and the recorded work.
+pub(in crate::runtime) struct Frame {
+    kernels: &'static Kernels,
+    layout: FrameLayout,
+    /// The input's bytes and the strength, on the host and on the device.
+    staged: Tensor,
+    uploaded: Tensor,
+    /// The output's bytes, there and here.
+    translated: Tensor,
+    downloaded: Tensor,
+    graph: Option<Graph>,
+}
+
+/// Where libtorch has chosen the convolutions for a size: it does so for each thread by itself, and
+/// cannot do it while work is recorded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::runtime) struct Chosen {
+    thread: ThreadId,
+    divisible: (usize, usize),
+}
+
+impl Frame {
+    pub(in crate::runtime) fn new(kernels: &'static Kernels, layout: FrameLayout) -> Result<Self> {
+        let staged = layout.strength_start() + STRENGTH_BYTES;
+        let translated = layout.bytes(layout.output);
+        let on_device =
+            |bytes: usize| Tensor::f_zeros([bytes as i64], (Kind::Uint8, kernels.device));
+        Ok(Self {
+            kernels,
+            layout,
+            staged: kernels.host_memory(staged, Kind::Uint8)?,
+            uploaded: on_device(staged)?,
+            translated: on_device(translated)?,
+            downloaded: kernels.host_memory(translated, Kind::Uint8)?,
+            graph: None,
+        })
+    }
+
+    pub(in crate::runtime) fn layout(&self) -> FrameLayout {
+        self.layout
+    }
+
+    /// Copies a picture to where the device reads it. Nothing may be under way.
+    pub(in crate::runtime) fn stage(&mut self, picture: &PictureRef, strength: f32) -> Result<()> {
+        let length = self.layout.bytes(self.layout.input);
+        let start = self.layout.strength_start();
+        let bytes = bytes_mut(&mut self.staged)?;
+        picture.copy_to(&mut bytes[..length]);
+        bytes[start..].copy_from_slice(&strength.to_ne_bytes());
+        Ok(())
+    }
+
+    /// Sets off the translation of the staged picture on the calling thread's current stream, as a
+    /// graph where `with_graph` is true and the convolutions have been chosen before. A graph that
+    /// cannot be recorded turns `with_graph` false, with a warning.
+    pub(in crate::runtime) fn set_off(
+        &mut self,
+        generator: &mut Generator,
+        chosen: &mut Option<Chosen>,
+        with_graph: &mut bool,
+    ) -> Result<()> {
+        if *with_graph {
+            if self.graph.is_none() && *chosen == Some(self.here()) && self.kernels.has_graphs() {
+                match Graph::record(|| self.compute(generator)) {
+                    Ok(graph) => self.graph = Some(graph),
+                    Err(reason) => {
+                        *with_graph = false;
+                        warn(&format!(
+                            "frames are translated without a CUDA graph, which is slower at small \
+                             sizes: {reason}"
+                        ));
+                    }
+                }
+            }
+            if let Some(graph) = &self.graph {
+                return self.kernels.launch_graph(graph);
+            }
+        }
+        self.compute(generator)?;
+        *chosen = Some(self.here());
+        Ok(())
+    }
+
+    /// Copies the translation, which the device has finished, to where it is wanted.
+    pub(in crate::runtime) fn deliver(&mut self, output: &mut PictureMut) -> Result<()> {
+        output.copy_from(bytes_mut(&mut self.downloaded)?);
+        Ok(())
+    }
+
+    fn here(&self) -> Chosen {
+        Chosen {
+            thread: thread::current().id(),
+            divisible: self.layout.divisible,
+        }
+    }
+
+    fn compute(&self, generator: &mut Generator) -> Result<()> {
+        let Self {
+            kernels, layout, ..
+        } = *self;
+        let Some(folded) = generator.folded() else {
+            return Err(failure(
+                "the first convolution takes no folded picture".to_owned(),
+            ));
+        };
+        let start = layout.strength_start() as i64;
+        let strength = self.uploaded.f_narrow(0, start, STRENGTH_BYTES as i64)?;
+        let original = Bytes {
+            memory: &self.uploaded,
+            format: layout.input,
+            width: layout.width,
+            height: layout.height,
+        };
+        let result = Bytes {
+            memory: &self.translated,
+            format: layout.output,
+            ..original
+        };
+        kernels.upload(&self.staged, &self.uploaded)?;
+        let border = generator.border();
+        let input = Map {
+            tensor: read_picture(kernels, original, layout.divisible, border, folded)?,
+            border: border.width as i64,
+        };
+        let values = generator.forward_unfinished(&input)?;
+        let last = generator.last()?;
+        let translation = Translation {
+            values: &values,
+            phases: last.phases,
+            colours: last.convolution.outputs() / last.phases.pow(2),
+            bias: last.convolution.bias(),
+            nonlinearity: last.nonlinearity,
+        };
+        write_picture(kernels, &translation, original, &strength, result)?;
+        kernels.download(&self.translated, &self.downloaded)
+    }
+}
+
+impl Kernels {
+    fn has_graphs(&self) -> bool {
+        matches!(self.code, Code::Device { .. })
+    }
+
+    fn launch_graph(&self, graph: &Graph) -> Result<()> {
+        match &self.code {
+            Code::Device {
+                driver, context, ..
+            } => {
+                driver.enter(*context).map_err(failure)?;
+                let stream = Stream::current(self.device)?.handle()?;
+                // SAFETY: the frame and the generator, which own the memory, wait for the stream.
+                unsafe { driver.launch_graph(graph.executable(), stream) }.map_err(failure)
+            }
+            #[cfg(test)]
+            Code::Emulated(_) => Err(failure("graphs are not emulated".to_owned())),
+        }
+    }
+}
+
+/// A contiguous tensor of bytes on the host.
+fn bytes_mut(memory: &mut Tensor) -> Result<&mut [u8]> {
+    let length = memory.size1()?;
+    if memory.device() != Device::Cpu || memory.kind() != Kind::Uint8 || !memory.is_contiguous() {
+        return Err(failure("bytes on the host were expected".to_owned()));
+    }
+    // SAFETY: the checks above; the slice borrows the tensor that owns the memory.
+    Ok(unsafe { std::slice::from_raw_parts_mut(memory.data_ptr().cast(), length as usize) })
+}
