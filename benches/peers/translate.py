@@ -29,7 +29,9 @@ CPU_ENGINES = {
 }
 CUDA_ENGINES = {
     "pytorch-fp16": "PyTorch eager fp16, channels-last",
-    "compile-fp16": "torch.compile fp16, max-autotune",
+    "pytorch-fp16-phase": "PyTorch eager fp16, channels-last, phase-decomposed",
+    "compile-fp16": "torch.compile fp16",
+    "compile-fp16-autotune": "torch.compile fp16, max-autotune",
 }
 WARM_UP = 2
 
@@ -75,9 +77,9 @@ def timed(translate):
 
 def make(options):
     """The engine's version, and a function that translates one frame and has its result when it returns."""
-    library, precision, *variant = options.engine.split("-")
+    library, precision, *variants = options.engine.split("-")
     makers = {"pytorch": torch_engine, "compile": torch_engine, "onnxruntime": onnxruntime_engine, "openvino": openvino_engine}
-    return makers[library](options, precision, phase=variant == ["phase"])
+    return makers[library](options, precision, variants)
 
 
 def frame(options):
@@ -89,7 +91,7 @@ def frame(options):
     return torch.rand(1, 3, height, width) * 2 - 1
 
 
-def torch_engine(options, precision, phase):
+def torch_engine(options, precision, variants):
     import torch
     from generator import generator
 
@@ -97,7 +99,7 @@ def torch_engine(options, precision, phase):
     is_compiled = options.engine.startswith("compile")
     kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     norms = "var_mean" if is_compiled else "textbook" if precision == "fp32" else "group"
-    network = generator(options.dim, options.n_res, norms, phase).to(options.device, kind)
+    network = generator(options.dim, options.n_res, norms, "phase" in variants).to(options.device, kind)
     x = x.to(options.device, kind)
     if precision != "fp32":
         network = network.to(memory_format=torch.channels_last)
@@ -106,12 +108,12 @@ def torch_engine(options, precision, phase):
     if on_cuda:
         torch.backends.cudnn.benchmark = True
     if is_compiled:
-        network = torch.compile(network, mode="max-autotune" if on_cuda else "default")
+        network = torch.compile(network, mode="max-autotune" if "autotune" in variants else "default")
 
     def translate():
         network(x)
         if on_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(options.device)
 
     return f"PyTorch {torch.__version__}", translate
 
@@ -132,10 +134,10 @@ def remove(path):
     os.rmdir(os.path.dirname(path))
 
 
-def onnxruntime_engine(options, precision, phase):
+def onnxruntime_engine(options, precision, variants):
     import onnxruntime
 
-    path, x = onnx_file(options, phase)
+    path, x = onnx_file(options, "phase" in variants)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
@@ -146,10 +148,10 @@ def onnxruntime_engine(options, precision, phase):
     return f"ONNX Runtime {onnxruntime.__version__}", lambda: session.run(None, {"x": x})
 
 
-def openvino_engine(options, precision, phase):
+def openvino_engine(options, precision, variants):
     import openvino
 
-    path, x = onnx_file(options, phase)
+    path, x = onnx_file(options, "phase" in variants)
     settings = {
         "INFERENCE_NUM_THREADS": options.threads,
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],

@@ -13,16 +13,19 @@ mod start;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use arguments::{ModelArguments, RunArguments, count};
 use clap::{Args, Parser, Subcommand};
 use munit::runtime::{DeviceChoice, Precision};
 use munit_tools::bench::compare::compare;
-use munit_tools::bench::network::measure_network;
+use munit_tools::bench::network::{Timing, measure_network};
 use munit_tools::bench::page::write_page;
 use munit_tools::bench::peers::PeerProgram;
 use munit_tools::bench::record::{Measurement, Record, read_records};
+use munit_tools::bench::size::FrameSize;
+use munit_tools::bench::subject::RunOptions;
 use munit_tools::bench::train::measure_training;
 use munit_tools::bench::verify::verify;
 use munit_tools::config::{TrainConfig, TrainingPrecision};
@@ -74,13 +77,26 @@ struct NetworkArguments {
     model: ModelArguments,
     #[command(flatten)]
     run: RunArguments,
+    /// More sizes to measure at, one after the other
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_delimiter = ',')]
+    more_sizes: Vec<FrameSize>,
+    /// Translators that work at once, each on frames of its own; several numbers are measured one
+    /// after the other
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = count)]
+    streams: Vec<usize>,
     /// Frames to time
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = count)]
     frames: usize,
     /// Frames before those
     #[arg(long, value_name = "N", default_value_t = 3)]
     warm_up: usize,
-    /// Print one JSON object: ms has the milliseconds of each frame
+    /// Begin no other frame after this time
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600.0)]
+    at_most: f64,
+    /// Set a CUDA device's work off kernel by kernel
+    #[arg(long, hide = true)]
+    no_graph: bool,
+    /// Print one JSON object for each size and number of streams: ms has the milliseconds of each frame
     #[arg(long)]
     json: bool,
 }
@@ -91,6 +107,10 @@ struct CompareArguments {
     model: ModelArguments,
     #[command(flatten)]
     run: RunArguments,
+    /// The other engines, by the names that the program has for them, separated by commas; all where
+    /// none is named
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    engine: Vec<String>,
     /// How often each engine has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
     rounds: usize,
@@ -186,13 +206,25 @@ fn main() -> ExitCode {
 }
 
 fn network(arguments: &NetworkArguments) -> anyhow::Result<()> {
-    let result = measure_network(
-        &arguments.model.choice(),
-        &arguments.run.options(),
-        arguments.warm_up,
-        arguments.frames,
-    )?;
-    show(Measurement::Network(result), arguments.json)
+    let at_most = Duration::try_from_secs_f64(arguments.at_most)
+        .with_context(|| format!("--at-most {}: is no time", arguments.at_most))?;
+    let first = arguments.run.options();
+    let sizes = std::iter::once(first.size).chain(arguments.more_sizes.iter().copied());
+    for size in sizes {
+        for &streams in &arguments.streams {
+            let timing = Timing {
+                warm_up: arguments.warm_up,
+                frames: arguments.frames,
+                at_most,
+                streams,
+                with_graphs: !arguments.no_graph,
+            };
+            let options = RunOptions { size, ..first };
+            let result = measure_network(&arguments.model.choice(), &options, &timing)?;
+            show(Measurement::Network(result), arguments.json)?;
+        }
+    }
+    Ok(())
 }
 
 fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
@@ -204,6 +236,7 @@ fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {
         &arguments.model.choice(),
         &arguments.run.options(),
         &program,
+        &arguments.engine,
         arguments.rounds,
         arguments.frames,
         &|what| eprintln!("munit-bench: {what}"),

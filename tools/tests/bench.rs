@@ -95,6 +95,98 @@ fn a_model_is_timed_by_its_name() {
     assert!(text.contains("median"), "{text}");
 }
 
+#[test]
+fn several_sizes_and_streams_are_timed_one_after_the_other() {
+    let output = bench(&[
+        "network",
+        "--dim",
+        "4",
+        "--n-res",
+        "1",
+        "--size",
+        "36x20",
+        "--more-sizes",
+        "20x36,24x24",
+        "--streams",
+        "1,2",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--frames",
+        "3",
+        "--warm-up",
+        "1",
+        "--json",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let expected = ["36x20", "20x36", "24x24"]
+        .into_iter()
+        .flat_map(|size| [(size, 1), (size, 2)]);
+    assert_eq!(found.len(), 6);
+    for (result, (size, streams)) in found.iter().zip(expected) {
+        assert_eq!(result["size"], size);
+        assert_eq!(result["streams"], streams);
+        assert_eq!(times(result, "ms").len(), 3 * streams);
+        assert!(result["frames_per_second"].as_f64().unwrap() > 0.0);
+        assert_eq!(result["device_memory_mb"], Value::Null);
+    }
+    // The page takes all lines of a file.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("1.json"), text).unwrap();
+    let page = folder.path().join("page.md");
+    let report = bench(&[
+        "report",
+        folder.path().to_str().unwrap(),
+        "--page",
+        page.to_str().unwrap(),
+    ]);
+    assert_eq!(
+        report.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&report.stderr)
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        page.contains("Several streams at once") && page.contains("| 20x36 | 2 |"),
+        "{page}"
+    );
+}
+
+#[test]
+fn time_ends_a_measurement() {
+    let arguments = "network --dim 4 --n-res 1 --size 36x20 --device cpu --frames 1000000 --at-most 0.05 --json";
+    let result = measured(&arguments.split(' ').collect::<Vec<_>>());
+    let frames = times(&result, "ms").len();
+    assert!((1..1_000_000).contains(&frames), "{frames}");
+}
+
+#[test]
+fn a_device_is_compared_with_the_networks() {
+    let arguments = ["verify", "--device", "cpu", "--precision", "fp32"];
+    let result = measured(&[&arguments[..], &["--json"]].concat());
+    let checks = result["checks"].as_array().unwrap();
+    assert!(checks.len() > 20, "{result}");
+    assert!(
+        checks
+            .iter()
+            .all(|check| check["passed"] == true && check["precision"] == "fp32")
+    );
+    for name in ["network: UNIT, b2a", "frames: all formats, MUNIT, a2b"] {
+        assert!(checks.iter().any(|check| check["name"] == name), "{name}");
+    }
+    let output = bench(&["verify", "--device", "cuda:4000"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+}
+
 /// Speaks the peers' language: one engine works, one does not start, one fails while it runs.
 const PEERS: &str = r#"
 if [ "$1" = --list ]; then
@@ -164,6 +256,16 @@ fn other_engines_have_their_turns_and_those_that_fail_are_left_out() {
     let text = String::from_utf8(bench(&arguments).stdout).unwrap();
     assert!(text.contains("left out: Dying: no memory"), "{text}");
     assert!(text.contains("times ours"), "{text}");
+
+    let chosen = measured(&[&arguments[..], &["--engine", "steady", "--json"]].concat());
+    assert_eq!(chosen["left_out"].as_array().unwrap().len(), 0);
+    let output = bench(&[&arguments[..], &["--engine", "steam"]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        errors.contains("steam") && errors.contains("steady, missing, dying"),
+        "{errors}"
+    );
 }
 
 #[test]

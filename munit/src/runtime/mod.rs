@@ -36,7 +36,7 @@ use crate::{element, simd};
 
 pub use crate::openmp::tame_spinning;
 pub use device::{DeviceChoice, Precision};
-pub use device_memory::device_memory;
+pub use device_memory::{device_memory, release_device_memory};
 pub use free_memory::free_memory;
 pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};

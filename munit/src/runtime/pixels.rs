@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::element::{Element, as_channels_last, channels_last, elements_mut};
 use super::picture::{Fourth, PictureFormat, PictureRef};
+use super::stream::pinned;
 use crate::Result;
 
 /// A picture's bytes `[1, P, height, width]` on a device: P counts the bytes of a packed format's
@@ -28,13 +29,7 @@ impl Staging {
         let size = [1, channels, height, width];
         let mut memory = match self.memory.take() {
             Some(memory) if memory.size() == size => memory,
-            _ => {
-                let memory = channels_last(channels, height, width, u8::KIND, Device::Cpu)?;
-                match device {
-                    Device::Cpu => memory,
-                    _ => memory.f_pin_memory(device)?,
-                }
-            }
+            _ => pinned(&channels_last(channels, height, width, u8::KIND, device)?)?,
         };
         picture.copy_to(elements_mut::<u8>(&mut memory)?);
         let bytes = memory.f_to_device_(device, u8::KIND, true, true)?;

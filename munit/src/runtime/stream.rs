@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use tch::{Device, TchError};
+use tch::{Device, TchError, Tensor};
 
 use crate::Result;
 
@@ -92,6 +92,17 @@ impl Drop for Entered {
             munit_stream_exchange(self.previous.device, self.previous.id, &mut left)
         });
     }
+}
+
+/// A copy of a device's tensor in memory of the host that the device reads and writes by itself.
+pub(super) fn pinned(tensor: &Tensor) -> Result<Tensor> {
+    let device = tensor.device();
+    if device == Device::Cpu {
+        return Ok(tensor.shallow_clone());
+    }
+    let copy = tensor.f_to_device_(Device::Cpu, tensor.kind(), true, false)?;
+    Stream::current(device)?.synchronize()?;
+    Ok(copy)
 }
 
 /// Waits until all work of all streams of a device is done.

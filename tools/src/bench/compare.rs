@@ -6,8 +6,9 @@ use std::fmt;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::matrix_product::matrix_product_teraflops;
 use super::network::Network;
-use super::peers::{LeftOut, Peer, PeerProgram};
+use super::peers::{Engine, LeftOut, Peer, PeerProgram};
 use super::statistics::Spread;
 use super::subject::{ModelChoice, RunOptions, Subject};
 
@@ -22,6 +23,9 @@ pub struct CompareResult {
     pub subject: Subject,
     /// Our milliseconds of each frame, from frame bytes to frame bytes.
     pub ms: Vec<f64>,
+    /// What a large matrix product reaches on a CUDA device, in the same format and run.
+    #[serde(default)]
+    pub matrix_product_teraflops: Option<f64>,
     /// The other engines.
     pub peers: Vec<PeerTimes>,
     /// Those that could not be measured.
@@ -39,7 +43,8 @@ pub struct PeerTimes {
     pub ms: Vec<f64>,
 }
 
-/// Times `frames` frames of each engine in `rounds` rounds. `tell` is told who is being started.
+/// Times `frames` frames of each engine in `rounds` rounds. `wanted`: the engines, by what the program
+/// of the others calls them; all where none is named. `tell` is told who is being started.
 ///
 /// # Errors
 /// When our own network cannot be measured, or the program of the others not be run at all; one of
@@ -48,6 +53,7 @@ pub fn compare(
     model: &ModelChoice,
     options: &RunOptions,
     program: &PeerProgram,
+    wanted: &[String],
     rounds: usize,
     frames: usize,
     tell: &dyn Fn(&str),
@@ -59,7 +65,7 @@ pub fn compare(
     let subject = network.subject().clone();
     let mut running = Vec::new();
     let mut left_out = Vec::new();
-    for engine in program.engines(&subject.device)? {
+    for engine in chosen(program.engines(&subject.device)?, wanted)? {
         tell(&engine.name);
         match program.start(&engine, &subject, n_res) {
             Ok(peer) => {
@@ -73,6 +79,8 @@ pub fn compare(
             Err(reason) => left_out.push(LeftOut::new(engine.name, &reason)),
         }
     }
+    let (device, precision) = network.place();
+    let matrix_product_teraflops = matrix_product_teraflops(device, precision)?;
     network.measure(WARM_UP)?;
     let mut ms = Vec::new();
     for round in 1..=rounds {
@@ -84,9 +92,26 @@ pub fn compare(
     Ok(CompareResult {
         subject,
         ms,
+        matrix_product_teraflops,
         peers: running.into_iter().map(|(_, times)| times).collect(),
         left_out,
     })
+}
+
+/// Those of `engines` that are wanted.
+fn chosen(engines: Vec<Engine>, wanted: &[String]) -> Result<Vec<Engine>> {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !engines.iter().any(|one| one.engine == **name))
+    {
+        let known: Vec<_> = engines.iter().map(|one| one.engine.as_str()).collect();
+        bail!(
+            "{unknown}: there is no such engine for this device; the others are {}",
+            known.join(", ")
+        );
+    }
+    let is_wanted = |one: &Engine| wanted.is_empty() || wanted.contains(&one.engine);
+    Ok(engines.into_iter().filter(is_wanted).collect())
 }
 
 /// Gives everyone a turn; those who fail are out.
@@ -124,6 +149,13 @@ impl fmt::Display for CompareResult {
         for (name, spread) in rows {
             let ratio = spread.median / ours.median;
             writeln!(formatter, "{name:<46} {spread}, {ratio:.2} times ours")?;
+        }
+        if let Some(most) = self.matrix_product_teraflops {
+            let reached = self.subject.teraflops(ours.median);
+            writeln!(
+                formatter,
+                "{reached:.0} TFLOP/s; a large matrix product reaches {most:.0}"
+            )?;
         }
         for one in &self.left_out {
             writeln!(formatter, "left out: {}: {}", one.name, one.reason)?;

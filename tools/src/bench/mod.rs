@@ -4,6 +4,7 @@
 pub mod chart;
 pub mod compare;
 pub mod machine;
+pub mod matrix_product;
 pub mod network;
 pub mod page;
 pub mod peers;

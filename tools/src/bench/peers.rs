@@ -4,8 +4,9 @@
 //! `PROGRAM ENGINE …` prints `{"version": …}` when it is ready, and for each line with a number that
 //! it reads `{"ms": […]}` with so many times.
 
+use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -33,7 +34,7 @@ pub struct PeerProgram {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Engine {
     /// What the program calls it.
-    engine: String,
+    pub engine: String,
     /// What people call it.
     pub name: String,
 }
@@ -120,6 +121,15 @@ impl PeerProgram {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.python);
         command.arg(&self.script);
+        // The libraries that an archive of ours brings are not those that Python was built with.
+        if let (Some(folders), Ok(program)) = (env::var_os("LD_LIBRARY_PATH"), env::current_exe())
+            && let Some(ours) = program.parent().and_then(Path::parent)
+        {
+            let others = env::split_paths(&folders).filter(|folder| !folder.starts_with(ours));
+            if let Ok(others) = env::join_paths(others) {
+                command.env("LD_LIBRARY_PATH", others);
+            }
+        }
         command
     }
 }

@@ -95,16 +95,23 @@ pub fn read_records(folder: &Path) -> Result<Vec<Record>> {
         );
     }
     files.sort();
-    files.iter().map(|file| read_record(file)).collect()
+    let records = files.iter().map(|file| read_file(file));
+    Ok(records.collect::<Result<Vec<_>>>()?.concat())
 }
 
-fn read_record(file: &Path) -> Result<Record> {
+/// One record a line, or one record in several lines.
+fn read_file(file: &Path) -> Result<Vec<Record>> {
     let text =
         fs::read_to_string(file).with_context(|| format!("{}: cannot read", file.display()))?;
-    serde_json::from_str(&text).with_context(|| {
+    let records = serde_json::Deserializer::from_str(&text).into_iter();
+    let records: Vec<Record> = records.collect::<Result<_, _>>().with_context(|| {
         format!(
             "{}: is not what munit-bench prints with --json",
             file.display()
         )
-    })
+    })?;
+    if records.is_empty() {
+        bail!("{}: is empty", file.display());
+    }
+    Ok(records)
 }

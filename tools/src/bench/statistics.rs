@@ -11,6 +11,8 @@ pub struct Spread {
     pub median: f64,
     /// A tenth of the values is larger.
     pub p90: f64,
+    /// A hundredth of the values is larger.
+    pub p99: f64,
 }
 
 impl Spread {
@@ -25,6 +27,7 @@ impl Spread {
             p10: quantile(&sorted, 0.1),
             median: quantile(&sorted, 0.5),
             p90: quantile(&sorted, 0.9),
+            p99: quantile(&sorted, 0.99),
         })
     }
 }
@@ -58,6 +61,7 @@ mod tests {
             p10: 10.0,
             median: 50.0,
             p90: 90.0,
+            p99: 99.0,
         };
         assert_eq!(Spread::of(&values), Some(expected));
         assert_eq!(Spread::of(&[4.0, 1.0]).unwrap().median, 2.5);

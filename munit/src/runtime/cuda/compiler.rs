@@ -158,9 +158,8 @@ fn load_builtins(folder: &Path) {
         let name = name.to_string_lossy();
         if name.starts_with("libnvrtc-builtins.so.") {
             // SAFETY: a library of data, as far as its initialisers go.
-            if let Ok(library) =
-                unsafe { Library::open(Some(entry.path()), RTLD_NOW | RTLD_GLOBAL) }
-            {
+            let library = unsafe { Library::open(Some(entry.path()), RTLD_NOW | RTLD_GLOBAL) };
+            if let Ok(library) = library {
                 std::mem::forget(library);
             }
         }

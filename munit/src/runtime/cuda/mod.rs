@@ -20,7 +20,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::device;
 use super::element::channels_last;
-use super::stream::Stream;
+use super::stream::{Stream, pinned};
 use super::warnings::warn;
 use crate::{Error, Result};
 use compiler::Compiler;
@@ -123,8 +123,8 @@ impl Kernels {
     /// The kernels for a CUDA device, compiled once in a process; `None` where that cannot be, of
     /// which a warning tells once.
     pub(super) fn of(device: Device, kind: Kind) -> Option<&'static Self> {
-        static COMPILED: Mutex<Option<HashMap<(usize, &str), Option<&'static Kernels>>>> =
-            Mutex::new(None);
+        type Compiled = HashMap<(usize, &'static str), Option<&'static Kernels>>;
+        static COMPILED: Mutex<Option<Compiled>> = Mutex::new(None);
         let Device::Cuda(number) = device else {
             return None;
         };
@@ -253,11 +253,7 @@ impl Kernels {
 
     /// Memory of the host that the device reads and writes by itself.
     pub(super) fn host_memory(&self, length: usize, kind: Kind) -> Result<Tensor> {
-        let memory = Tensor::f_zeros([length as i64], (kind, Device::Cpu))?;
-        Ok(match self.device {
-            Device::Cpu => memory,
-            device => memory.f_pin_memory(device)?,
-        })
+        pinned(&Tensor::f_zeros([length as i64], (kind, self.device))?)
     }
 
     /// Sets off a copy from [`Self::host_memory`] to memory of the device, both contiguous and of

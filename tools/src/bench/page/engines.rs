@@ -92,6 +92,18 @@ impl Page {
             line!(self, "{cells}");
         }
         line!(self);
+        for result in results {
+            let ours = Spread::of(&result.ms);
+            if let Some((most, ours)) = result.matrix_product_teraflops.zip(ours) {
+                line!(
+                    self,
+                    "{}: munitfilter computes {} TFLOP/s, a product of two matrices of 8192 x 8192 {}.\n",
+                    result.subject.model,
+                    short(result.subject.teraflops(ours.median)),
+                    short(most)
+                );
+            }
+        }
         self.remarks(results);
     }
 

@@ -15,8 +15,46 @@ impl Page {
         let places = by_place(results, |result| &result.subject);
         for (number, (place, results)) in places.into_iter().enumerate() {
             let chart = format!("pixels-{}.svg", number + 1);
-            self.networks_at(&place, &chart, &results);
+            let (single, several): (Vec<_>, Vec<_>) =
+                results.into_iter().partition(|result| result.streams == 1);
+            if !single.is_empty() {
+                self.networks_at(&place, &chart, &single);
+            }
+            if !several.is_empty() {
+                self.streams_at(&place, &several);
+            }
         }
+    }
+
+    fn streams_at(&mut self, place: &str, results: &[&NetworkResult]) {
+        line!(
+            self,
+            "Several streams at once on {place}, each with frames of its own:\n"
+        );
+        line!(
+            self,
+            "| network | size | streams | median | from | to | p99 | frames/s in all | TFLOP/s | MB on the device |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+        );
+        for result in results {
+            let Some(spread) = Spread::of(&result.ms) else {
+                continue;
+            };
+            let subject = &result.subject;
+            line!(
+                self,
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
+                subject.model,
+                subject.size,
+                result.streams,
+                cells(&spread),
+                short(spread.p99),
+                short(result.frames_per_second),
+                short(subject.teraflops(1e3 / result.frames_per_second)),
+                result.device_memory_mb.map_or_else(String::new, short)
+            );
+        }
+        line!(self);
     }
 
     fn networks_at(&mut self, place: &str, chart: &str, results: &[&NetworkResult]) {
@@ -53,23 +91,35 @@ impl Page {
         line!(self);
         line!(
             self,
-            "| network | size | median | from | to | frames/s | ns/pixel | TFLOP/s |\n\
-             |---|---|---:|---:|---:|---:|---:|---:|"
+            "| network | size | median | from | to | p99 | frames/s | ns/pixel | TFLOP/s | MB on the device |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|---:|---:|"
         );
         for (result, spread) in &rows {
             let subject = &result.subject;
             line!(
                 self,
-                "| {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} |",
                 subject.model,
                 subject.size,
                 cells(spread),
+                short(spread.p99),
                 short(1e3 / spread.median),
                 short(spread.median * 1e6 / subject.size.pixels() as f64),
-                short(subject.teraflops(spread.median))
+                short(subject.teraflops(spread.median)),
+                result.device_memory_mb.map_or_else(String::new, short)
             );
         }
         line!(self);
+        let products = rows
+            .iter()
+            .map(|(result, _)| result.matrix_product_teraflops);
+        if let Some(most) = products.flatten().reduce(f64::max) {
+            line!(
+                self,
+                "A product of two matrices of 8192 x 8192 reaches {} TFLOP/s there.\n",
+                short(most)
+            );
+        }
     }
 }
 
