@@ -25,6 +25,7 @@ use munit_tools::bench::page::write_page;
 use munit_tools::bench::peers::PeerProgram;
 use munit_tools::bench::record::{Measurement, Record, read_records};
 use munit_tools::bench::size::FrameSize;
+use munit_tools::bench::steps::measure_steps;
 use munit_tools::bench::subject::RunOptions;
 use munit_tools::bench::train::measure_training;
 use munit_tools::bench::verify::verify;
@@ -51,6 +52,7 @@ Examples:
   munit-bench start --model photo2illustration
   munit-bench start --dim 64 --soak 600
   munit-bench train --dim 16 --size 128 --precision bf16
+  munit-bench steps --dim 64 --size 1920x1080 --device cuda
   munit-bench verify --device cuda
   munit-bench report results --page docs/benchmarks.md";
 
@@ -58,6 +60,8 @@ Examples:
 enum Command {
     /// Time each frame through the network by itself, from frame bytes to frame bytes
     Network(NetworkArguments),
+    /// Tell where the time of a frame goes: time its steps, each of which is waited for
+    Steps(StepsArguments),
     /// Time the same network in other engines, in turns with ours
     Compare(CompareArguments),
     #[cfg(feature = "video")]
@@ -97,6 +101,23 @@ struct NetworkArguments {
     #[arg(long, hide = true)]
     no_graph: bool,
     /// Print one JSON object for each size and number of streams: ms has the milliseconds of each frame
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct StepsArguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    #[command(flatten)]
+    run: RunArguments,
+    /// Frames to time
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = count)]
+    frames: usize,
+    /// Frames before those
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    warm_up: usize,
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -195,6 +216,7 @@ fn main() -> ExitCode {
     program::run("munit-bench", |arguments: Arguments| {
         match arguments.command {
             Command::Network(arguments) => network(&arguments),
+            Command::Steps(arguments) => steps(&arguments),
             Command::Compare(arguments) => compare_engines(&arguments),
             #[cfg(feature = "video")]
             Command::InPipelines(command) => command.run(),
@@ -225,6 +247,21 @@ fn network(arguments: &NetworkArguments) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn steps(arguments: &StepsArguments) -> anyhow::Result<()> {
+    let result = measure_steps(
+        &arguments.model.choice(),
+        &arguments.run.options(),
+        arguments.warm_up,
+        arguments.frames,
+    )?;
+    let text = if arguments.json {
+        serde_json::to_string(&result)? + "\n"
+    } else {
+        result.to_string()
+    };
+    print(&text)
 }
 
 fn compare_engines(arguments: &CompareArguments) -> anyhow::Result<()> {

@@ -161,6 +161,23 @@ fn several_sizes_and_streams_are_timed_one_after_the_other() {
 }
 
 #[test]
+fn steps_of_a_frame_are_timed() {
+    let arguments = "steps --dim 4 --n-res 1 --size 36x20 --device cpu --precision fp32 --frames 2";
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let result = measured(&[&arguments[..], &["--json"]].concat());
+    let steps = result["steps"].as_array().unwrap();
+    let counted: u64 = steps
+        .iter()
+        .map(|step| step["times"].as_u64().unwrap())
+        .sum();
+    // Ten convolutions and what follows each, and two rings.
+    assert_eq!(counted, 22, "{result}");
+    assert!(steps.iter().all(|step| times(step, "ms").len() == 2));
+    let text = String::from_utf8(bench(&arguments).stdout).unwrap();
+    assert!(text.contains("10 times norm, activation, border"), "{text}");
+}
+
+#[test]
 fn time_ends_a_measurement() {
     let arguments = "network --dim 4 --n-res 1 --size 36x20 --device cpu --frames 1000000 --at-most 0.05 --json";
     let result = measured(&arguments.split(' ').collect::<Vec<_>>());

@@ -438,7 +438,10 @@ impl Generator {
         self.upload_parameters()?;
         let map = self.run(self.decoder_start..self.stages.len() - 1, &content)?;
         content.recycle(&self.pool);
-        let (values, _) = self.last()?.convolution.forward(&map.tensor, &self.pool)?;
+        let convolution = &self.last()?.convolution;
+        let (values, _) = convolution.forward(&map.tensor, &self.pool)?;
+        let step = || convolution.description(&map.tensor);
+        self.pool.lap(values.device(), step)?;
         map.recycle(&self.pool);
         Ok(values)
     }
@@ -492,6 +495,11 @@ impl Generator {
             }
         }
         last.ok_or_else(no_layers)
+    }
+
+    /// Working memory, and how long steps take.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Lets the next frame use a translation's memory.

@@ -395,6 +395,16 @@ impl Convolution {
         }
     }
 
+    /// What it computes from a map.
+    pub(super) fn description(&self, padded: &Tensor) -> String {
+        let size = padded.size();
+        let (inputs, outputs) = (size[1], self.outputs);
+        format!(
+            "convolution of {inputs} to {outputs} channels, {}x{}",
+            size[3], size[2]
+        )
+    }
+
     /// Channels of the output that count, all phases together.
     pub(super) fn outputs(&self) -> usize {
         self.outputs as usize
@@ -533,6 +543,9 @@ impl Block {
         pool: &Pool,
     ) -> Result<Map> {
         let (output, sums) = self.convolution.forward(&map.tensor, pool)?;
+        pool.lap(output.device(), || {
+            self.convolution.description(&map.tensor)
+        })?;
         let finished = finish(
             &self.convolution,
             &output,
@@ -547,6 +560,9 @@ impl Block {
             pool,
         )?;
         self.convolution.recycle(output, pool);
+        pool.lap(finished.tensor.device(), || {
+            "norm, activation, border".to_owned()
+        })?;
         Ok(finished)
     }
 }
@@ -627,8 +643,12 @@ impl Upsample {
     /// `border`: what its output is surrounded by.
     pub(super) fn forward(&self, map: &Map, border: Border, pool: &Pool) -> Result<Map> {
         let (mut output, mut sums) = self.convolution.forward(&map.tensor, pool)?;
+        pool.lap(output.device(), || {
+            self.convolution.description(&map.tensor)
+        })?;
         if let Some(ring) = &self.ring {
             ring.correct(&mut output, sums.as_mut(), map)?;
+            pool.lap(output.device(), || "outermost ring".to_owned())?;
         }
         let finished = finish(
             &self.convolution,
@@ -644,6 +664,9 @@ impl Upsample {
             pool,
         )?;
         self.convolution.recycle(output, pool);
+        pool.lap(finished.tensor.device(), || {
+            "norm, activation, border".to_owned()
+        })?;
         Ok(finished)
     }
 }

@@ -5,11 +5,13 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use tch::{Device, Kind, Tensor};
 
 use super::cuda::Scratch;
 use super::element::channels_last;
+use super::stream::Stream;
 use crate::Result;
 
 /// Feature maps on the CPU that are free to be written again. A frame's maps are megabytes that
@@ -19,6 +21,13 @@ use crate::Result;
 pub(super) struct Pool {
     free: RefCell<Vec<Tensor>>,
     scratch: Scratch,
+    laps: RefCell<Option<Laps>>,
+}
+
+/// How long the steps of a frame have taken, and since when the next one takes.
+struct Laps {
+    steps: Vec<(String, Duration)>,
+    since: Instant,
 }
 
 impl Pool {
@@ -63,6 +72,32 @@ impl Pool {
     /// What our kernels for CUDA devices gather moments in.
     pub(super) fn scratch(&self) -> &Scratch {
         &self.scratch
+    }
+
+    /// From now on [`Self::lap`] counts.
+    pub(super) fn start_laps(&self) {
+        *self.laps.borrow_mut() = Some(Laps {
+            steps: vec![],
+            since: Instant::now(),
+        });
+    }
+
+    /// The end of a step whose result is on `device`, which is waited for. Costs nothing otherwise.
+    pub(super) fn lap(&self, device: Device, step: impl FnOnce() -> String) -> Result<()> {
+        if let Some(laps) = &mut *self.laps.borrow_mut() {
+            if device != Device::Cpu {
+                Stream::current(device)?.synchronize()?;
+            }
+            let now = Instant::now();
+            laps.steps.push((step(), now - laps.since));
+            laps.since = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// The steps since [`Self::start_laps`], and no more of them.
+    pub(super) fn take_laps(&self) -> Vec<(String, Duration)> {
+        self.laps.take().map(|laps| laps.steps).unwrap_or_default()
     }
 
     /// Frees every map, when maps of other sizes are needed from now on.

@@ -249,6 +249,27 @@ impl Translator {
         Ok(())
     }
 
+    /// Translates as [`Self::translate`] does, and tells what took how long, one step after the other,
+    /// each being waited for: where the time goes, though not how much of it, which is less when
+    /// nothing waits.
+    ///
+    /// # Errors
+    /// As [`Self::translate`].
+    pub fn translate_in_steps(
+        &mut self,
+        input: &PictureRef,
+        output: &mut PictureMut,
+        style: &StyleCode,
+        options: &TranslateOptions,
+    ) -> Result<Vec<(String, Duration)>> {
+        let with_graphs = std::mem::replace(&mut self.with_graphs, false);
+        self.generator.pool().start_laps();
+        let translated = self.translate(input, output, style, options);
+        self.with_graphs = with_graphs;
+        let steps = self.generator.pool().take_laps();
+        translated.map(|()| steps)
+    }
+
     /// The stream of this translator's frames.
     fn own_stream(&mut self) -> Result<Stream> {
         Ok(match self.stream {
@@ -807,6 +828,39 @@ mod tests {
                         );
                     }
                 }
+            }
+        }
+
+        #[test]
+        fn steps_are_told_and_change_nothing() {
+            let model = random_model(&small(Family::Munit), 4);
+            let formats = (PictureFormat::Rgb, PictureFormat::Rgb);
+            let cpu = Translator::new(&model, Direction::A2b, DeviceChoice::Cpu, Precision::Fp32);
+            for mut translator in [
+                translator(&model, Direction::A2b, Precision::Fp32),
+                cpu.unwrap(),
+            ] {
+                let style = StyleCode::sample(1, translator.style_dim());
+                let expected = translated(&mut translator, formats, (24, 20), &style, 1.0);
+                let input: Vec<u8> = (0..72 * 20)
+                    .map(|index| (index * 7 + index / 72 * 31) as u8)
+                    .collect();
+                let input = PictureRef::new(PictureFormat::Rgb, 24, 20, &[(&input, 72)]).unwrap();
+                let mut found = vec![0; 72 * 20];
+                let planes = vec![(&mut found[..], 72)];
+                let mut output = PictureMut::new(PictureFormat::Rgb, 24, 20, planes).unwrap();
+                let options = TranslateOptions::default();
+                let steps = translator
+                    .translate_in_steps(&input, &mut output, &style, &options)
+                    .unwrap();
+                assert_eq!(expected, found);
+                let number_of = |start: &str| {
+                    let named = steps.iter().filter(|(name, _)| name.starts_with(start));
+                    named.count()
+                };
+                // Three convolutions in front, four residual blocks, two enlargements, one behind.
+                assert_eq!(number_of("convolution"), 3 + 8 + 2 + 1, "{steps:?}");
+                assert_eq!(number_of("outermost ring"), 2, "{steps:?}");
             }
         }
 

@@ -14,6 +14,7 @@ pub mod record;
 pub mod size;
 pub mod start;
 pub mod statistics;
+pub mod steps;
 pub mod subject;
 pub mod train;
 pub mod verify;

@@ -56,6 +56,22 @@ impl Network {
         })
     }
 
+    /// Translates the frame once, and tells what took how long.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub(super) fn steps(&mut self) -> Result<Vec<(String, Duration)>> {
+        let (width, height) = (self.subject.size.width, self.subject.size.height);
+        let row = 3 * width;
+        let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(&self.input, row)])?;
+        let planes = vec![(&mut self.output[..], row)];
+        let mut output = PictureMut::new(PictureFormat::Rgb, width, height, planes)?;
+        let options = TranslateOptions::default();
+        Ok(self
+            .translator
+            .translate_in_steps(&input, &mut output, &self.style, &options)?)
+    }
+
     /// The same network with working memory of its own, for another thread.
     pub fn share(&self) -> Self {
         Self {

@@ -158,12 +158,17 @@ impl Frame {
             format: layout.output,
             ..original
         };
+        let lap = |generator: &Generator, step: &str| {
+            generator.pool().lap(kernels.device, || step.to_owned())
+        };
         kernels.upload(&self.staged, &self.uploaded)?;
+        lap(generator, "upload")?;
         let border = generator.border();
         let input = Map {
             tensor: read_picture(kernels, original, layout.divisible, border, folded)?,
             border: border.width as i64,
         };
+        lap(generator, "bytes to values")?;
         let values = generator.forward_unfinished(&input)?;
         let last = generator.last()?;
         let translation = Translation {
@@ -174,7 +179,9 @@ impl Frame {
             nonlinearity: last.nonlinearity,
         };
         write_picture(kernels, &translation, original, &strength, result)?;
-        kernels.download(&self.translated, &self.downloaded)
+        lap(generator, "values to bytes")?;
+        kernels.download(&self.translated, &self.downloaded)?;
+        lap(generator, "download")
     }
 }
 
