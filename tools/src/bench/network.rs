@@ -35,6 +35,8 @@ impl Network {
     pub fn load(model: &ModelChoice, options: &RunOptions) -> Result<Self> {
         tame_spinning();
         use_threads(options.threads);
+        // Before anything else asks libtorch about CUDA, whose answer it keeps.
+        options.device.resolve()?;
         let label = model.label();
         let model = model.load()?;
         let direction = model.metadata.directions[0];

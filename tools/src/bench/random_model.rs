@@ -4,8 +4,12 @@ use anyhow::Result;
 use munit::config::GeneratorConfig;
 use munit::layout::expected_weights;
 use munit::model_file::FORMAT_VERSION;
+use munit::networks::normal;
 use munit::{Architecture, Direction, Family, Model, ModelMetadata};
-use tch::{Device, Kind, Tensor};
+use rand_chacha::ChaCha8Rng;
+use tch::Tensor;
+
+use crate::trainer::noise_generator;
 
 /// A MUNIT model from domain a to domain b, of the published architecture but for its width and its
 /// number of residual blocks. The same sizes give the same weights.
@@ -24,11 +28,13 @@ pub fn random_model(dim: i64, n_res: i64) -> Result<Model> {
         },
     };
     architecture.check()?;
-    tch::manual_seed(0);
+    // Not libtorch's own generator: to set that is to ask libtorch about CUDA, whose answer it keeps,
+    // though CUDA may not have been loaded yet.
+    let mut random = noise_generator(0, 0);
     let directions = vec![Direction::A2b];
     let weights = expected_weights(&architecture, &directions)
         .into_iter()
-        .map(|(name, shape)| Ok((name, random_weights(&shape)?)))
+        .map(|(name, shape)| Ok((name, random_weights(&mut random, &shape)?)))
         .collect::<Result<_>>()?;
     Ok(Model {
         weights,
@@ -49,17 +55,19 @@ pub fn random_model(dim: i64, n_res: i64) -> Result<Model> {
 }
 
 /// Normal, with a variance that keeps the scale of the maps: 2 / fan-in.
-fn random_weights(shape: &[i64]) -> Result<Tensor> {
+fn random_weights(random: &mut ChaCha8Rng, shape: &[i64]) -> Result<Tensor> {
     let fan_in: i64 = shape[1..].iter().product();
     let deviation = match shape {
         [_] => 0.1,
         _ => (2.0 / fan_in as f64).sqrt(),
     };
-    Ok(Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_mul_scalar(deviation)?)
+    Ok(normal(random, shape)?.f_mul_scalar(deviation)?)
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::Kind;
+
     use super::*;
 
     #[test]
