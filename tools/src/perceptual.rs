@@ -74,3 +74,83 @@ impl PerceptualNetwork {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use munit::backbone::{Description, write};
+    use munit::networks::normal;
+
+    use super::*;
+    use crate::trainer::noise_generator;
+
+    const SMALL: &str = r#"{
+        "name": "small",
+        "input": {"order": "rgb", "range": [0, 1], "mean": [0, 0, 0], "deviation": [1, 1, 1]},
+        "layers": [
+            {"name": "conv1", "op": "convolution", "stride": [2, 2], "padding": [1, 1]},
+            {"name": "relu1", "op": "relu"}
+        ],
+        "perceptual": [{"layer": "relu1"}],
+        "content": "relu1"
+    }"#;
+
+    fn small(path: &Path, description: &str) -> BTreeMap<String, Tensor> {
+        let description: Description = serde_json::from_str(description).unwrap();
+        let mut random = noise_generator(1, 0);
+        let mut tensor = |shape: &[i64]| normal(&mut random, shape).unwrap();
+        let tensors = BTreeMap::from([
+            ("conv1.weight".to_owned(), tensor(&[4, 3, 3, 3])),
+            ("conv1.bias".to_owned(), tensor(&[4])),
+        ]);
+        write(path, &description, &tensors).unwrap();
+        tensors
+    }
+
+    #[test]
+    fn a_backbone_compares_normalised_maps_of_its_content_layer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.safetensors");
+        let tensors = small(&path, SMALL);
+        let network = PerceptualNetwork::read(&path, Device::Cpu).unwrap();
+        let mut random = noise_generator(2, 0);
+        let mut pictures = || normal(&mut random, &[2, 3, 8, 8]).unwrap().tanh();
+        let (x, target) = (pictures().set_requires_grad(true), pictures());
+        let found = network.distance(&x, &target).unwrap();
+
+        let map = |x: &Tensor| {
+            let bias = Some(&tensors["conv1.bias"]);
+            let x = (x + 1.0) / 2.0;
+            let map = x
+                .conv2d(&tensors["conv1.weight"], bias, [2, 2], [1, 1], [1, 1], 1)
+                .relu();
+            let (variance, mean) = map.var_mean_correction(&[2i64, 3][..], 0, true);
+            (map - mean) / (variance + 1e-5).sqrt()
+        };
+        let expected = (map(&x) - map(&target)).square().mean(Kind::Float);
+        let (found_value, expected) = (found.double_value(&[]), expected.double_value(&[]));
+        assert!((found_value / expected - 1.0).abs() < 1e-4, "{found_value}");
+        found.backward();
+        assert!(x.grad().abs().max().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn what_is_no_network_for_this_loss_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.safetensors");
+        small(
+            &path,
+            &SMALL.replace(r#""content": "relu1""#, r#""content": null"#),
+        );
+        let problem = |path: &Path| {
+            let error = PerceptualNetwork::read(path, Device::Cpu).unwrap_err();
+            format!("{error:#}")
+        };
+        assert!(problem(&path).contains("names no layer for content"));
+        std::fs::write(&path, "no network").unwrap();
+        assert!(problem(&path).contains("small.safetensors: is not a safetensors file"));
+        let missing = folder.path().join("missing.safetensors");
+        assert!(problem(&missing).contains("VGG-16"));
+    }
+}

@@ -33,23 +33,23 @@ impl Backbone {
             reason,
         };
         let unsound = || Error::Weights(format!("{}: is not a safetensors file", path.display()));
-        let mut header = Vec::new();
         let mut file = File::open(path).map_err(unreadable)?;
+        let mut length = Vec::new();
         (&mut file)
             .take(size_of::<u64>() as u64)
-            .read_to_end(&mut header)
+            .read_to_end(&mut length)
             .map_err(unreadable)?;
-        let length = <[u8; 8]>::try_from(header.as_slice()).map_err(|_| unsound())?;
+        let length = <[u8; 8]>::try_from(length.as_slice()).map_err(|_| unsound())?;
         let length = u64::from_le_bytes(length);
         if length > LARGEST_HEADER {
             return Err(unsound());
         }
+        let mut header = Vec::new();
         file.take(length)
             .read_to_end(&mut header)
             .map_err(unreadable)?;
-        let (_, header) = SafeTensors::read_metadata(&header).map_err(|_| unsound())?;
-        let metadata = header.metadata().as_ref();
-        Ok(metadata.is_some_and(|metadata| metadata.contains_key(KEY)))
+        let header: serde_json::Value = serde_json::from_slice(&header).map_err(|_| unsound())?;
+        Ok(header["__metadata__"].get(KEY).is_some())
     }
 
     /// Reads a backbone. A file without a description is taken for a VGG network if its tensors are

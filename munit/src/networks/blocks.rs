@@ -4,7 +4,7 @@
 //! bfloat16 picture runs through the whole network in bfloat16 while gradients and updates stay
 //! in float32.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::kernels::{Norm, normalise};
 use super::parameters::{Role, Scope};
@@ -127,28 +127,76 @@ impl Kernel {
     fn weight(&self) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => Ok(weight.shallow_clone()),
-            Self::Spectral { weight, u, v } => {
-                let matrix = weight.f_reshape([weight.size()[0], -1])?;
-                tch::no_grad(|| -> Result<()> {
-                    let fixed = matrix.f_detach()?;
-                    v.shallow_clone().f_copy_(&unit(&fixed.f_tr()?.f_mv(u)?)?)?;
-                    u.shallow_clone().f_copy_(&unit(&fixed.f_mv(v)?)?)?;
-                    Ok(())
-                })?;
-                // Copies, since the next use overwrites both before this one's backward pass.
-                let sigma = copy(u)?.f_dot(&matrix.f_mv(&copy(v)?)?)?;
-                Ok(weight.f_div(&sigma)?)
+            Self::Spectral { .. } => {
+                let divided = divided(&[self])?.into_iter().next();
+                divided.ok_or_else(|| crate::Error::Weights("no weight to divide".to_owned()))
             }
         }
     }
 }
 
-fn copy(tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.f_to_dtype(tensor.kind(), false, true)?)
+/// The weights of spectral `kernels` of one shape, [outputs, inputs, height, width] each, divided by
+/// their largest singular values. One power iteration estimates those: v ← Wᵀu / ‖Wᵀu‖,
+/// u ← W v / ‖W v‖, σ = uᵀ W v. All kernels go through each operation together, since one so small
+/// takes a GPU no longer for several.
+fn divided(kernels: &[&Kernel]) -> Result<Vec<Tensor>> {
+    let spectral: Vec<_> = kernels
+        .iter()
+        .filter_map(|kernel| match kernel {
+            Kernel::Spectral { weight, u, v } => Some((weight, u, v)),
+            Kernel::Plain(_) => None,
+        })
+        .collect();
+    let Some((first, ..)) = spectral.first() else {
+        return Ok(Vec::new());
+    };
+    let [outputs, inputs, height, width] = <[i64; 4]>::try_from(first.size()).map_err(|size| {
+        crate::Error::Weights(format!("a convolution's weight has shape {size:?}"))
+    })?;
+    // As convolutions read them, inputs last, which is how training has them in memory.
+    let inputs_last = spectral
+        .iter()
+        .map(|(weight, ..)| weight.f_permute([0, 2, 3, 1]))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let stacked = Tensor::f_stack(&inputs_last, 0)?;
+    let count = spectral.len() as i64;
+    let matrices = stacked.f_reshape([count, outputs, -1])?;
+    let (u, v) = tch::no_grad(|| -> Result<_> {
+        let fixed = matrices.f_detach()?;
+        let last: Vec<&Tensor> = spectral.iter().map(|(_, u, _)| *u).collect();
+        let u = Tensor::f_stack(&last, 0)?.f_unsqueeze(2)?;
+        let v = unit_columns(&fixed.f_transpose(1, 2)?.f_matmul(&u)?)?;
+        let u = unit_columns(&fixed.f_matmul(&v)?)?;
+        // Kept in the order of the published state dicts, inputs first.
+        let published = v
+            .f_reshape([count, height, width, inputs])?
+            .f_permute([0, 3, 1, 2])?
+            .f_reshape([count, -1])?;
+        for (index, (_, kept_u, kept_v)) in (0..).zip(&spectral) {
+            kept_u
+                .shallow_clone()
+                .f_copy_(&u.f_select(0, index)?.f_squeeze_dim(1)?)?;
+            kept_v
+                .shallow_clone()
+                .f_copy_(&published.f_select(0, index)?)?;
+        }
+        Ok((u, v))
+    })?;
+    let sigma = u.f_mul(&matrices.f_matmul(&v)?)?.f_sum_dim_intlist(
+        [1i64, 2].as_slice(),
+        false,
+        Kind::Float,
+    )?;
+    let divided = stacked
+        .f_div(&sigma.f_reshape([count, 1, 1, 1, 1])?)?
+        .f_permute([0, 1, 4, 2, 3])?;
+    Ok(divided.f_unbind(0)?)
 }
 
-fn unit(vector: &Tensor) -> Result<Tensor> {
-    Ok(vector.f_div(&vector.f_norm()?.f_add_scalar(1e-12)?)?)
+/// Columns [N, length, 1] of length 1.
+fn unit_columns(columns: &Tensor) -> Result<Tensor> {
+    let length = columns.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
+    Ok(columns.f_div(&length.f_add_scalar(1e-12)?)?)
 }
 
 /// A convolution with bias.
@@ -182,7 +230,11 @@ impl Convolution {
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weight = self.kernel.weight()?.f_to_kind(x.kind())?;
+        self.forward_with(x, &self.kernel.weight()?)
+    }
+
+    fn forward_with(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let weight = weight.f_to_kind(x.kind())?;
         let bias = self.bias.f_to_kind(x.kind())?;
         Ok(x.f_conv2d(&weight, Some(&bias), [self.stride; 2], [0, 0], [1, 1], 1)?)
     }
@@ -271,35 +323,39 @@ impl NormLayer {
 
 /// The MLP's output, handed out to the AdaIN layers in order.
 pub(crate) struct AdainParameters {
-    /// [B, number of parameters]; `None` in networks without AdaIN.
+    /// [B, number of parameters]; `None` in networks without AdaIN, and once it is in pieces.
     values: Option<Tensor>,
-    position: i64,
+    /// [B, channels] each, the last first.
+    pieces: Vec<Tensor>,
 }
 
 impl AdainParameters {
     pub(crate) fn new(values: Tensor) -> Self {
         Self {
             values: Some(values),
-            position: 0,
+            pieces: Vec::new(),
         }
     }
 
     pub(crate) fn none() -> Self {
         Self {
             values: None,
-            position: 0,
+            pieces: Vec::new(),
         }
     }
 
-    /// The next layer's shift and scale, [B, channels] each; the shift comes first.
+    /// The next layer's shift and scale, [B, channels] each; the shift comes first. All layers have as
+    /// many channels.
     fn take(&mut self, channels: i64) -> Result<(Tensor, Tensor)> {
-        let values = self.values.as_ref().ok_or_else(|| {
+        if let Some(values) = self.values.take() {
+            // At once, since each piece's gradient would be as large as all of them otherwise.
+            self.pieces = values.f_split(channels, 1)?;
+            self.pieces.reverse();
+        }
+        let (shift, scale) = (self.pieces.pop(), self.pieces.pop());
+        shift.zip(scale).ok_or_else(|| {
             crate::Error::Style("this network needs a style code and was given none".to_owned())
-        })?;
-        let shift = values.f_narrow(1, self.position, channels)?;
-        let scale = values.f_narrow(1, self.position + channels, channels)?;
-        self.position += 2 * channels;
-        Ok((shift, scale))
+        })
     }
 }
 
@@ -339,18 +395,35 @@ impl ConvBlock {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, adain: &mut AdainParameters) -> Result<Tensor> {
-        self.forward_with(x, adain, None)
+        self.forward_with(x, &self.convolution.kernel.weight()?, adain, None)
     }
 
-    /// With `residual` added at the end.
+    /// What [`Self::forward`] makes without AdaIN of `x`, with a weight of [`Self::weights`].
+    pub(crate) fn forward_weighted(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        self.forward_with(x, weight, &mut AdainParameters::none(), None)
+    }
+
+    /// The weights of `blocks`, which are alike. Each has its power iteration, if its norm is
+    /// spectral.
+    pub(crate) fn weights(blocks: &[&Self]) -> Result<Vec<Tensor>> {
+        let kernels = blocks.iter().map(|block| &block.convolution.kernel);
+        let kernels: Vec<&Kernel> = kernels.collect();
+        match kernels.first() {
+            Some(Kernel::Spectral { .. }) => divided(&kernels),
+            _ => kernels.iter().map(|kernel| kernel.weight()).collect(),
+        }
+    }
+
+    /// With this weight, and `residual` added at the end.
     fn forward_with(
         &self,
         x: &Tensor,
+        weight: &Tensor,
         adain: &mut AdainParameters,
         residual: Option<&Tensor>,
     ) -> Result<Tensor> {
         let padded = pad(x, self.margin, self.padding)?;
-        let map = self.convolution.forward(&padded)?;
+        let map = self.convolution.forward_with(&padded, weight)?;
         self.norm.forward(&map, adain, &self.activation, residual)
     }
 }
@@ -394,7 +467,8 @@ impl ResidualBlocks {
             .iter()
             .try_fold(x, |x, ResidualBlock([first, second])| {
                 let inner = first.forward(&x, adain)?;
-                second.forward_with(&inner, adain, Some(&x))
+                let weight = second.convolution.kernel.weight()?;
+                second.forward_with(&inner, &weight, adain, Some(&x))
             })
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::blocks::{AdainParameters, BlockStyle, ConvBlock, Convolution};
+use super::blocks::{BlockStyle, ConvBlock, Convolution};
 use super::parameters::{Parameter, ParameterStore};
 use crate::Result;
 use crate::config::{DiscriminatorConfig, Norm};
@@ -76,6 +76,18 @@ impl Discriminator {
     /// # Errors
     /// libtorch's, for instance a picture too small for the last scale.
     pub fn forward(&self, picture: &Tensor) -> Result<Vec<Tensor>> {
+        // A layer of all scales at once.
+        let layers = self.scales.first().map_or(0, |scale| scale.blocks.len());
+        let weights = (0..layers)
+            .map(|layer| {
+                let blocks: Vec<&ConvBlock> = self
+                    .scales
+                    .iter()
+                    .map(|scale| &scale.blocks[layer])
+                    .collect();
+                ConvBlock::weights(&blocks)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let mut picture = picture.shallow_clone();
         let mut scores = Vec::with_capacity(self.scales.len());
         for (index, scale) in self.scales.iter().enumerate() {
@@ -85,8 +97,9 @@ impl Discriminator {
             let features = scale
                 .blocks
                 .iter()
-                .try_fold(picture.shallow_clone(), |x, block| {
-                    block.forward(&x, &mut AdainParameters::none())
+                .zip(&weights)
+                .try_fold(picture.shallow_clone(), |x, (block, weights)| {
+                    block.forward_weighted(&x, &weights[index])
                 })?;
             scores.push(scale.last.forward(&features)?);
         }
