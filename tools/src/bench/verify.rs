@@ -150,8 +150,8 @@ impl Limits {
                 trained: psnr(45.0),
             },
             _ => Self {
-                values: psnr(33.0),
-                bytes: psnr(33.0),
+                values: psnr(40.0),
+                bytes: psnr(40.0),
                 trained: psnr(40.0),
             },
         }
