@@ -5,17 +5,33 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, ValueEnum};
+use clap::{Arg, Parser, ValueEnum};
+use clap_complete::Shell;
 use munit::Direction;
 use tch::Kind;
 
 /// Parses the command line and runs a program named `name`: a failure, be it of the flags or of the
 /// work, is told on standard error and gives exit code 1.
 pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
-    let arguments = match A::try_parse() {
-        Ok(arguments) => arguments,
+    // Whether a subcommand is missing is found out below: the flag of every program needs none.
+    let mut command = A::command().arg(completions()).subcommand_required(false);
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = parsed.and_then(|matches| {
+        Ok(match matches.get_one::<Shell>(COMPLETIONS) {
+            Some(shell) => Wanted::Completions(*shell),
+            None => Wanted::Work(A::from_arg_matches(&matches)?),
+        })
+    });
+    let done = match parsed {
+        Ok(Wanted::Work(arguments)) => work(arguments),
+        Ok(Wanted::Completions(shell)) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, name, &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end())
+        }
         Err(answer) => {
             // Help and version are answers too, and no failures.
+            let answer = answer.format(&mut command);
             let _ = answer.print();
             return if answer.use_stderr() {
                 ExitCode::FAILURE
@@ -24,13 +40,31 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
             };
         }
     };
-    match work(arguments) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{name}: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a command line asks for.
+enum Wanted<A> {
+    Work(A),
+    Completions(Shell),
+}
+
+const COMPLETIONS: &str = "completions";
+
+/// A flag of every program.
+fn completions() -> Arg {
+    Arg::new(COMPLETIONS)
+        .long(COMPLETIONS)
+        .value_name("SHELL")
+        .value_parser(clap::value_parser!(Shell))
+        .exclusive(true)
+        .help("Print what makes a shell complete this program's command lines")
 }
 
 /// Writes `text` and a line break to the standard output.
@@ -108,6 +142,15 @@ pub enum StoredPrecision {
 }
 
 impl StoredPrecision {
+    /// Its name, as the flag takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
     /// libtorch's name for it.
     pub fn kind(self) -> Kind {
         match self {
