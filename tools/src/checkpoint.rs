@@ -1,7 +1,7 @@
 //! Everything a run needs to go on, in one file that is either whole or not there.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,6 +24,8 @@ const CHECKSUM_KEY: &str = "crc32c";
 const ALIGNMENT: usize = 8;
 const PREFIX: &str = "iteration-";
 const SUFFIX: &str = ".safetensors";
+/// Beyond that of any checkpoint.
+const LONGEST_HEADER: u64 = 16 << 20;
 
 /// What a checkpoint says about itself.
 ///
@@ -139,6 +141,21 @@ pub fn save(trainer: &Trainer, pictures: [u32; 2], folder: &Path, keep: usize) -
         fs::remove_file(old).with_context(|| format!("{}: cannot remove", old.display()))?;
     }
     Ok(path)
+}
+
+/// Whether the file at `path` says that it is a checkpoint; it may still be damaged.
+pub fn is_checkpoint(path: &Path) -> bool {
+    let header = || -> Option<serde_json::Value> {
+        let mut file = fs::File::open(path).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let mut text = Vec::new();
+        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER))
+            .read_to_end(&mut text)
+            .ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    header().is_some_and(|header| header["__metadata__"][METADATA_KEY].is_string())
 }
 
 impl Checkpoint {

@@ -22,16 +22,21 @@ pub struct Tiny {
 
 impl Tiny {
     pub fn new(family: Family) -> Self {
+        Self::of(family, [3, 3], GeneratorConfig::default())
+    }
+
+    /// With pictures of these channels, and these options where they do not make it large.
+    pub fn of(family: Family, channels: [i64; 2], options: GeneratorConfig) -> Self {
         let architecture = Architecture {
             family,
-            input_dim_a: 3,
-            input_dim_b: 3,
+            input_dim_a: channels[0],
+            input_dim_b: channels[1],
             generator: GeneratorConfig {
                 dim: 4,
                 mlp_dim: 8,
                 style_dim: STYLE_DIM as i64,
                 n_res: 1,
-                ..GeneratorConfig::default()
+                ..options
             },
         };
         let mut weights = BTreeMap::new();

@@ -113,6 +113,15 @@ fn precision_and_directions_make_a_file_smaller() {
 }
 
 #[test]
+fn a_run_becomes_a_file_for_other_programs() {
+    let place = trained("");
+    for name in ["model.pt", "model.onnx"] {
+        succeeded(place.run(MUNIT_EXPORT, &format!("run {name}")));
+        assert!(place.path(name).is_file());
+    }
+}
+
+#[test]
 fn a_unit_run_has_no_styles() {
     let place = trained("--trainer UNIT");
     let sentence = refused(&place, "run model.safetensors --style violet=12");
@@ -139,18 +148,21 @@ fn what_cannot_be_exported_is_refused_in_one_sentence() {
     let place = trained("");
     fs::create_dir(place.path("empty")).unwrap();
     for (arguments, parts) in [
-        ("missing model.safetensors", &["missing", "no such run"][..]),
+        (
+            "missing model.safetensors",
+            &["missing", "no such file and no model"][..],
+        ),
         (
             "empty model.safetensors",
             &["empty", "no run of munit-train"],
         ),
         (
-            "run/model.safetensors model.safetensors",
-            &["run/model.safetensors", "not a checkpoint of munit-train"],
+            "run/losses.csv model.safetensors",
+            &["run/losses.csv", "is not a munitfilter model"],
         ),
         (
-            "run/losses.csv model.safetensors",
-            &["run/losses.csv", "damaged"],
+            "run/model.safetensors model.safetensors --style violet=1",
+            &["run/model.safetensors", "munit-style"],
         ),
         (
             "run model.safetensors --style short=1,2",

@@ -1,0 +1,119 @@
+//! Models as files: for munitfilter, and for other programs.
+
+mod network;
+pub mod onnx;
+pub mod parity;
+mod run;
+pub mod torchscript;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use munit::{Direction, Domain, Model};
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+use crate::checkpoint::is_checkpoint;
+use crate::model_name::find_model;
+use parity::Parity;
+
+pub use run::{StyleOrigin, StyleRequest, from_run, model};
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// munitfilter and the programs here.
+    Model,
+    /// Python and C++ with PyTorch.
+    TorchScript,
+    /// Engines that read ONNX.
+    Onnx,
+}
+
+impl Format {
+    /// What the ending of a file's name asks for: `.pt`, `.onnx`, or anything else for a model.
+    pub fn of(path: &Path) -> Self {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("pt" | "pth" | "ts") => Self::TorchScript,
+            Some("onnx") => Self::Onnx,
+            _ => Self::Model,
+        }
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::TorchScript => "TorchScript",
+            Self::Onnx => "ONNX",
+        }
+    }
+}
+
+/// The model that `source` means: that of a run or a checkpoint of munit-train, with the named
+/// `styles` of `domain`, or a model file, by its path or by its name.
+///
+/// # Errors
+/// A sentence that names the file: nothing there, something damaged, a style that cannot be had.
+pub fn open(source: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Model> {
+    if source.is_dir() || is_checkpoint(source) {
+        return from_run(source, domain, styles);
+    }
+    ensure!(
+        styles.is_empty(),
+        "{}: --style names styles of a run; munit-style names those of a model",
+        source.display()
+    );
+    Ok(Model::read(&find_model(source)?)?)
+}
+
+/// Writes `model` to `path`, with its weights in `kind`, and compares files for other programs with
+/// the model; what differs too much is removed.
+///
+/// # Errors
+/// A model of two directions for ONNX, which holds one; a file that cannot be written; a network in
+/// it that is not the model's.
+pub fn write(model: &Model, path: &Path, format: Format, kind: Kind) -> Result<Vec<Parity>> {
+    let checked = match format {
+        Format::Model => {
+            model.write(path, kind)?;
+            return Ok(Vec::new());
+        }
+        Format::TorchScript => {
+            torchscript::write(model, path, kind)?;
+            parity::check_torchscript(model, path, kind)
+        }
+        Format::Onnx => {
+            let direction = only_direction(model)?;
+            onnx::write(model, direction, path, kind)?;
+            parity::check_onnx(model, direction, path, kind).map(|parity| vec![parity])
+        }
+    };
+    if checked.is_err() {
+        std::fs::remove_file(path)
+            .with_context(|| format!("{}: cannot remove it again", path.display()))?;
+    }
+    checked
+}
+
+fn only_direction(model: &Model) -> Result<Direction> {
+    match model.metadata.directions[..] {
+        [direction] => Ok(direction),
+        _ => bail!("an ONNX file holds one direction; choose it with --directions a2b or b2a"),
+    }
+}
+
+/// The elements of `tensor` in `kind`, little-endian, in the order of its shape.
+fn tensor_bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>> {
+    let tensor = tensor
+        .f_to_device(tch::Device::Cpu)?
+        .f_to_kind(kind)?
+        .f_contiguous()?;
+    let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+    if cfg!(target_endian = "big") {
+        bail!("this can only be done on a little-endian machine");
+    }
+    Ok(bytes)
+}
