@@ -49,15 +49,6 @@ pub fn cut(
     output: &Path,
     options: &FrameOptions,
 ) -> Result<(u64, Option<anyhow::Error>)> {
-    let kind =
-        std::fs::metadata(video).with_context(|| format!("cannot read {}", video.display()))?;
-    if !kind.is_file() {
-        bail!(
-            "{} is not a file; `frames` takes one video",
-            video.display()
-        );
-    }
-    gst::init().context("GStreamer does not start")?;
     let reader = Reader::open(video)?;
     let stem = video.file_stem().unwrap_or(video.as_os_str());
     let bar = reader.progress();
@@ -130,7 +121,7 @@ impl Picker {
 }
 
 /// A pipeline that decodes a file into packed RGB frames.
-struct Reader {
+pub struct Reader {
     name: String,
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
@@ -138,7 +129,17 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(video: &Path) -> Result<Self> {
+    /// Begins to decode.
+    ///
+    /// # Errors
+    /// A file that is missing or is no video.
+    pub fn open(video: &Path) -> Result<Self> {
+        let kind =
+            std::fs::metadata(video).with_context(|| format!("cannot read {}", video.display()))?;
+        if !kind.is_file() {
+            bail!("{} is not a file; one video is expected", video.display());
+        }
+        gst::init().context("GStreamer does not start")?;
         let path = video
             .canonicalize()
             .with_context(|| format!("cannot read {}", video.display()))?;
@@ -221,8 +222,24 @@ impl Reader {
         .with_style(ProgressStyle::default_bar())
     }
 
+    /// Frames a second as they are announced, once the first frame is there; 0/1 if that is unknown.
+    pub fn rate(&self) -> [u32; 2] {
+        let caps = self
+            .sink
+            .static_pad("sink")
+            .and_then(|pad| pad.current_caps());
+        let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok());
+        info.map_or([0, 1], |info| {
+            let rate = info.fps();
+            [rate.numer(), rate.denom()].map(|part| u32::try_from(part).unwrap_or(0))
+        })
+    }
+
     /// The next frame and its time stamp, `None` at the end.
-    fn next(&self) -> Result<Option<(RgbImage, gst::ClockTime)>> {
+    ///
+    /// # Errors
+    /// What cannot be decoded.
+    pub fn next(&self) -> Result<Option<(RgbImage, gst::ClockTime)>> {
         loop {
             if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
                 return self.picture(&sample).map(Some);

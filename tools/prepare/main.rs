@@ -1,23 +1,28 @@
 //! Makes pictures to train on: line drawings and illustrations from photographs, halves of a set,
-//! frames of a video.
+//! pictures of one size, each only once, frames of a video.
 
 #[cfg(feature = "video")]
 mod frames;
+#[cfg(feature = "video")]
+mod stream;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
-use image::imageops::{FilterType, resize};
+use image::imageops::{self, FilterType};
+use munit_tools::bench::size::FrameSize;
 use munit_tools::data::{Skipped, lies_inside};
 use munit_tools::prepare::background::is_plain;
 use munit_tools::prepare::cutout::cut_out;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
-use munit_tools::prepare::folder::{self, Format, PictureFile};
+use munit_tools::prepare::folder::{self, Format, PictureFile, Scaling};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
 use munit_tools::program;
+use serde_json::json;
 
 #[derive(Parser)]
 #[command(
@@ -47,7 +52,11 @@ Examples:
     munit-prepare split prints trainB testB --share 95
 
   Two frames of each second of a video:
-    munit-prepare frames clip.mp4 photos --fps 2";
+    munit-prepare frames clip.mp4 photos --fps 2
+
+  The middles of photographs, 256 pixels high and wide, and each subject once:
+    munit-prepare dedupe photos once
+    munit-prepare resize once squares --crop 256x256";
 
 #[derive(Subcommand)]
 enum Command {
@@ -73,8 +82,49 @@ enum Command {
     CutOut(CutOutArguments),
     /// Copy a set into two folders that share no picture
     Split(SplitArguments),
+    /// Scale pictures, and cut out their middles
+    Resize(ResizeArguments),
+    /// Copy a set without pictures that nearly repeat another of it: copies of other sizes or
+    /// qualities, mirror images, frames of a still camera
+    Dedupe(DedupeArguments),
     /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
     Frames(FrameArguments),
+    /// Write the frames of a video to the standard output, for the other programs
+    #[command(hide = true)]
+    Decode { video: PathBuf },
+    /// Make a video of frames from the standard input, for the other programs
+    #[command(hide = true)]
+    Encode { video: PathBuf },
+}
+
+#[derive(Args)]
+#[command(group(ArgGroup::new("scale").args(["size", "crop"]).required(true)))]
+struct ResizeArguments {
+    /// One picture, or a folder that is searched with its subfolders
+    input: PathBuf,
+    /// Folder for the results, which keep their relative names
+    output: PathBuf,
+    /// Scale the shorter side to this many pixels
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    size: Option<u32>,
+    /// Scale each picture to cover this size, and cut out its middle
+    #[arg(long, value_name = "WIDTHxHEIGHT")]
+    crop: Option<FrameSize>,
+    /// Format of the results
+    #[arg(long, value_enum, default_value_t = FormatName::Png)]
+    format: FormatName,
+}
+
+#[derive(Args)]
+struct DedupeArguments {
+    /// Folder of pictures, searched with its subfolders
+    input: PathBuf,
+    /// Folder for the pictures that are kept, copied as they are; without it, repetitions are only
+    /// listed
+    output: Option<PathBuf>,
+    /// Print the repetitions as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -200,7 +250,7 @@ impl Set {
     fn convert(&self, draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync) -> Result<()> {
         let format = self.format.into();
         let draw = |file: &PictureFile, picture| Some(draw(file, picture));
-        convert(&self.files()?, &self.output, format, self.size, draw)
+        convert(&self.files()?, &self.output, format, self.size.into(), draw)
     }
 }
 
@@ -223,7 +273,11 @@ fn prepare(command: Command) -> Result<()> {
             .convert(|file, picture| illustrate(&picture, &PrintStyle::from_seed(file.hash(seed)))),
         Command::CutOut(arguments) => cut_out_things(&arguments),
         Command::Split(arguments) => split(&arguments),
+        Command::Resize(arguments) => resize(&arguments),
+        Command::Dedupe(arguments) => dedupe(&arguments),
         Command::Frames(arguments) => cut_frames(&arguments),
+        Command::Decode { video } => decode(&video),
+        Command::Encode { video } => encode(&video),
     }
 }
 
@@ -231,10 +285,70 @@ fn cut_out_things(arguments: &CutOutArguments) -> Result<()> {
     let files = list(&arguments.input, &[&arguments.output], false)?;
     let format = arguments.format.into();
     let side = arguments.size;
-    convert(&files, &arguments.output, format, None, |_, picture| {
-        let cut = cut_out(&picture)?;
-        Some(resize(&cut, side, side, FilterType::CatmullRom))
-    })
+    convert(
+        &files,
+        &arguments.output,
+        format,
+        Scaling::AsTheyAre,
+        |_, picture| {
+            let cut = cut_out(&picture)?;
+            Some(imageops::resize(&cut, side, side, FilterType::CatmullRom))
+        },
+    )
+}
+
+fn resize(arguments: &ResizeArguments) -> Result<()> {
+    let files = list(&arguments.input, &[&arguments.output], false)?;
+    let format = arguments.format.into();
+    let output = &arguments.output;
+    let scaling = match arguments.crop {
+        Some(size) => Scaling::Crop([size.width.try_into()?, size.height.try_into()?]),
+        None => arguments.size.into(),
+    };
+    convert(&files, output, format, scaling, |_, picture| Some(picture))
+}
+
+fn dedupe(arguments: &DedupeArguments) -> Result<()> {
+    let outputs: Vec<&Path> = arguments.output.as_deref().into_iter().collect();
+    let files = list(&arguments.input, &outputs, false)?;
+    let repetitions = folder::repetitions(&files);
+    if arguments.json {
+        let listed: Vec<_> = repetitions
+            .iter()
+            .map(|(earlier, later)| json!({"picture": files[*later].name, "repeats": files[*earlier].name}))
+            .collect();
+        program::print_line(&serde_json::to_string_pretty(&listed)?)?;
+    } else {
+        for (earlier, later) in &repetitions {
+            let (later, earlier) = (&files[*later].name, &files[*earlier].name);
+            let line = format!("{} repeats {}", later.display(), earlier.display());
+            program::print_line(&line)?;
+        }
+    }
+    let Some(output) = &arguments.output else {
+        return Ok(());
+    };
+    let repeats: BTreeSet<usize> = repetitions.iter().map(|(_, later)| *later).collect();
+    let kept: Vec<PictureFile> = files
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !repeats.contains(index))
+        .map(|(_, file)| file)
+        .collect();
+    let skipped = folder::copy(&kept, output)?;
+    show_skipped(&skipped);
+    // The standard output is JSON, or ends with what was done.
+    let done = format!(
+        "{} files copied to {}, {} left out as repetitions",
+        kept.len() - skipped.len(),
+        output.display(),
+        repeats.len()
+    );
+    match arguments.json {
+        true => eprintln!("munit-prepare: {done}"),
+        false => program::print_line(&done)?,
+    }
+    Ok(())
 }
 
 fn split(arguments: &SplitArguments) -> Result<()> {
@@ -269,9 +383,8 @@ fn split(arguments: &SplitArguments) -> Result<()> {
     for (files, output) in parts.iter().zip(outputs) {
         if arguments.size.is_some() {
             let format = arguments.format.into();
-            convert(files, output, format, arguments.size, |_, picture| {
-                Some(picture)
-            })?;
+            let scaling = arguments.size.into();
+            convert(files, output, format, scaling, |_, picture| Some(picture))?;
         } else {
             let skipped = folder::copy(files, output)?;
             show_skipped(&skipped);
@@ -322,10 +435,10 @@ fn convert(
     files: &[PictureFile],
     output: &Path,
     format: Format,
-    size: Option<u32>,
+    scaling: Scaling,
     draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
 ) -> Result<()> {
-    let converted = folder::convert(files, output, format, size, draw)?;
+    let converted = folder::convert(files, output, format, scaling, draw)?;
     show_skipped(&converted.skipped);
     if converted.written == 0 {
         bail!("in none of the pictures a single thing stands out clearly from its background");
@@ -374,10 +487,28 @@ fn cut_frames(arguments: &FrameArguments) -> Result<()> {
     Ok(())
 }
 
+#[cfg(feature = "video")]
+use stream::{decode, encode};
+
 #[cfg(not(feature = "video"))]
 fn cut_frames(_: &FrameArguments) -> Result<()> {
+    without_video()
+}
+
+#[cfg(not(feature = "video"))]
+fn decode(_: &Path) -> Result<()> {
+    without_video()
+}
+
+#[cfg(not(feature = "video"))]
+fn encode(_: &Path) -> Result<()> {
+    without_video()
+}
+
+#[cfg(not(feature = "video"))]
+fn without_video() -> Result<()> {
     bail!(
-        "this program was built without video; build it with the feature \"video\" \
+        "munit-prepare was built without video; build it with the feature \"video\" \
          (cargo build -p munit-tools --features video), which needs GStreamer"
     )
 }

@@ -30,3 +30,4 @@ pub mod samples;
 pub mod style_sheet;
 pub mod trainer;
 pub mod translate;
+pub mod video;

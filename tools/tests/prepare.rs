@@ -304,6 +304,86 @@ fn mistakes_get_one_sentence() {
     assert!(complaint(&["edges", "photos", "bad/a.png"]).contains("bad/a.png"));
 }
 
+#[test]
+fn pictures_are_scaled_and_their_middles_cut_out() {
+    let folder = mixed_set();
+    succeed(
+        &["resize", "photos", "small", "--size", "45"],
+        folder.path(),
+    );
+    let small = folder.path().join("small");
+    let names = ["more/FOUR.png", "one.png", "three.png", "two.png"];
+    assert_eq!(files(&small), paths(names));
+    let open = |path: PathBuf| image::open(path).unwrap().into_rgb8();
+    assert_eq!(open(small.join("one.png")).dimensions(), (60, 45));
+
+    // The disc lies around (41, 45) of 120×90; the middle square is 90 wide and begins at 15.
+    succeed(
+        &["resize", "photos", "square", "--crop", "90x90"],
+        folder.path(),
+    );
+    let square = open(folder.path().join("square/one.png"));
+    let expected = image::imageops::crop_imm(&photo(1), 15, 0, 90, 90).to_image();
+    assert_eq!(square, expected);
+    let crop = [
+        "resize", "photos", "wide", "--crop", "80x20", "--format", "jpg",
+    ];
+    succeed(&crop, folder.path());
+    let wide = open(folder.path().join("wide/one.jpg"));
+    assert_eq!(wide.dimensions(), (80, 20));
+    // Scaled by two thirds, the disc's middle is at (27, 10).
+    let [r, g, _] = wide.get_pixel(27, 10).0;
+    assert!(r < 90 && g < 110, "{r} {g}");
+    let [r, ..] = wide.get_pixel(70, 10).0;
+    assert!(r > 200, "{r}");
+
+    let complaint = prepare(&["resize", "photos", "out"], folder.path());
+    assert_eq!(complaint.status.code(), Some(1));
+    let both = ["resize", "photos", "out", "--size", "9", "--crop", "9x9"];
+    assert_eq!(prepare(&both, folder.path()).status.code(), Some(1));
+}
+
+#[test]
+fn repetitions_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    fs::create_dir(&photos).unwrap();
+    let bars = |width: u32| {
+        RgbImage::from_fn(96, 64, |x, y| {
+            let light = (x / width + y / (2 * width)).is_multiple_of(2);
+            Rgb(if light { [200, 180, 160] } else { [20, 30, 40] })
+        })
+    };
+    bars(16).save(photos.join("a.png")).unwrap();
+    bars(23).save(photos.join("b.png")).unwrap();
+    // A copy of another size and quality, and a mirror image.
+    let half = image::imageops::resize(&bars(16), 48, 32, image::imageops::FilterType::Triangle);
+    half.save(photos.join("c.jpg")).unwrap();
+    image::imageops::flip_horizontal(&bars(23))
+        .save(photos.join("d.png"))
+        .unwrap();
+    fs::write(photos.join("e.png"), "no picture").unwrap();
+
+    let output = prepare(&["dedupe", "photos"], folder.path());
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "c.jpg repeats a.png\nd.png repeats b.png\n");
+
+    let output = prepare(&["dedupe", "photos", "once", "--json"], folder.path());
+    assert!(output.status.success(), "{output:?}");
+    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = serde_json::json!([
+        {"picture": "c.jpg", "repeats": "a.png"},
+        {"picture": "d.png", "repeats": "b.png"},
+    ]);
+    assert_eq!(listed, expected);
+    let once = folder.path().join("once");
+    assert_eq!(files(&once), paths(["a.png", "b.png"]));
+    let bytes = |folder: &Path| fs::read(folder.join("a.png")).unwrap();
+    assert_eq!(bytes(&once), bytes(&photos));
+    assert!(fail(&["dedupe", "nowhere"], folder.path()).contains("nowhere"));
+}
+
 #[cfg(not(feature = "video"))]
 #[test]
 fn frames_says_that_video_is_left_out() {

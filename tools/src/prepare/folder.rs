@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rayon::prelude::*;
 
-use crate::data::{Skipped, Source};
+use crate::data::{Likeness, NearDuplicates, PictureFacts, Skipped, Source};
 
 /// A picture file and its place in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,23 +171,78 @@ pub fn resized(picture: RgbImage, side: u32) -> Result<RgbImage, PictureError> {
     if shorter == side || shorter == 0 {
         return Ok(picture);
     }
-    let scaled = |length: u32| {
+    let proportional = |length: u32| {
         let exact = f64::from(length) * f64::from(side) / f64::from(shorter);
         exact.round() as u32
     };
-    let (width, height) = (scaled(width), scaled(height));
+    let (width, height) = (proportional(width), proportional(height));
+    scaled(picture, width, height, &ResizeOptions::new())
+}
+
+/// What size pictures are brought to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scaling {
+    /// None but their own.
+    AsTheyAre,
+    /// The shorter side to so many pixels.
+    ShorterSide(u32),
+    /// Scaled to cover so many pixels across and down, and the middle cut out.
+    Crop([u32; 2]),
+}
+
+impl From<Option<u32>> for Scaling {
+    /// The shorter side, if there is a size.
+    fn from(size: Option<u32>) -> Self {
+        size.map_or(Self::AsTheyAre, Self::ShorterSide)
+    }
+}
+
+impl Scaling {
+    /// The picture at this size.
+    ///
+    /// # Errors
+    /// [`PictureError::TooLarge`] when the result would be.
+    pub fn apply(self, picture: RgbImage) -> Result<RgbImage, PictureError> {
+        match self {
+            Self::AsTheyAre => Ok(picture),
+            Self::ShorterSide(side) => resized(picture, side),
+            Self::Crop(size) if <[u32; 2]>::from(picture.dimensions()) == size => Ok(picture),
+            Self::Crop([width, height]) => {
+                let covering = ResizeOptions::new().fit_into_destination(None);
+                scaled(picture, width, height, &covering)
+            }
+        }
+    }
+}
+
+fn scaled(
+    picture: RgbImage,
+    width: u32,
+    height: u32,
+    options: &ResizeOptions,
+) -> Result<RgbImage, PictureError> {
     if width.max(height) > MAXIMUM_SIDE {
         return Err(PictureError::TooLarge);
     }
     let mut result = DynamicImage::new_rgb8(width, height);
     Resizer::new()
-        .resize(
-            &DynamicImage::from(picture),
-            &mut result,
-            &ResizeOptions::new(),
-        )
+        .resize(&DynamicImage::from(picture), &mut result, options)
         .map_err(|problem| PictureError::Broken(problem.to_string()))?;
     Ok(result.into_rgb8())
+}
+
+/// Pictures that nearly repeat another that comes before them: (earlier, later), by their places
+/// among `files`. Those that cannot be read repeat none.
+pub fn repetitions(files: &[PictureFile]) -> Vec<(usize, usize)> {
+    let likenesses: Vec<Option<Likeness>> = files
+        .par_iter()
+        .map(|file| {
+            let picture = read_picture(&file.path).ok()?;
+            Some(PictureFacts::of(&picture).likeness)
+        })
+        .collect();
+    let found = NearDuplicates::find(&[likenesses], || false);
+    found.map_or(Vec::new(), |found| found.within(0))
 }
 
 /// The format of the files that are written.
@@ -229,9 +284,9 @@ impl Format {
     }
 }
 
-/// Reads each picture, scales its shorter side to `size` if given, and writes what `draw` makes of
-/// it below `output` under the source's name, with the format's extension; of pictures of which it makes
-/// nothing, nothing is written. Works on all cores and shows a bar.
+/// Reads each picture, brings it to its size, and writes what `draw` makes of it below `output` under
+/// the source's name, with the format's extension; of pictures of which it makes nothing, nothing is
+/// written. Works on all cores and shows a bar.
 ///
 /// # Errors
 /// When a result cannot be written, or not one picture could be read.
@@ -239,12 +294,12 @@ pub fn convert(
     files: &[PictureFile],
     output: &Path,
     format: Format,
-    size: Option<u32>,
+    scaling: Scaling,
     draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
 ) -> Result<Converted> {
     let names = output_names(files, format);
     let written = AtomicUsize::new(0);
-    let skipped = for_each_picture(files, names, size, |file, name, picture| {
+    let skipped = for_each_picture(files, names, scaling, |file, name, picture| {
         if let Some(result) = draw(file, picture) {
             format.write(&result, &output.join(name))?;
             written.fetch_add(1, Ordering::Relaxed);
@@ -274,7 +329,7 @@ pub struct Converted {
 /// When a file cannot be copied, or not one picture could be read.
 pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
     let names = files.iter().map(|file| file.name.clone()).collect();
-    for_each_picture(files, names, None, |file, name, _| {
+    for_each_picture(files, names, Scaling::AsTheyAre, |file, name, _| {
         let target = output.join(name);
         make_parent(&target)?;
         fs::copy(&file.path, &target).with_context(|| {
@@ -288,8 +343,7 @@ pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
     })
 }
 
-/// Reads each of `files`, scales its shorter side to `size` if given, and lets `work` make the
-/// result of this name of it. Works on all cores and shows a bar.
+/// Reads each of `files`, brings it to its size, and lets `work` make the result of this name of it. Works on all cores and shows a bar.
 ///
 /// Returns the files that could not be read.
 ///
@@ -298,7 +352,7 @@ pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
 fn for_each_picture(
     files: &[PictureFile],
     names: Vec<PathBuf>,
-    size: Option<u32>,
+    scaling: Scaling,
     work: impl Fn(&PictureFile, PathBuf, RgbImage) -> Result<()> + Sync,
 ) -> Result<Vec<Skipped>> {
     let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
@@ -308,10 +362,7 @@ fn for_each_picture(
         .par_iter()
         .zip(names)
         .map(|(file, name)| {
-            let picture = read_picture(&file.path).and_then(|picture| match size {
-                Some(side) => resized(picture, side),
-                None => Ok(picture),
-            });
+            let picture = read_picture(&file.path).and_then(|picture| scaling.apply(picture));
             let skipped = match picture {
                 Ok(picture) => {
                     work(file, name, picture)?;

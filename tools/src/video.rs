@@ -1,0 +1,349 @@
+//! Frames of video files, for programs that do not link GStreamer themselves.
+//!
+//! `munit-prepare`, which does, decodes and encodes; frames go through a pipe. So a program still
+//! starts on a host without GStreamer, and says what is missing only where video is asked for.
+
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use image::RgbImage;
+
+/// First word of a row of frames.
+const MAGIC: &str = "munit-frames";
+/// The larger side that a picture may have.
+const LARGEST: u32 = munit::picture_file::MAXIMUM_SIDE;
+
+/// Files with these endings, in any case, are meant as videos.
+const EXTENSIONS: [&str; 18] = [
+    "mp4", "m4v", "mov", "mkv", "webm", "avi", "ogv", "ogg", "mpg", "mpeg", "ts", "m2ts", "mts",
+    "wmv", "flv", "3gp", "y4m", "mjpg",
+];
+
+/// Those of videos that can be written.
+const WRITABLE: [&str; 5] = ["mp4", "m4v", "mov", "mkv", "webm"];
+
+/// Whether a file is meant as a video, by its name.
+pub fn has_video_name(path: &Path) -> bool {
+    has_ending(path, &EXTENSIONS)
+}
+
+/// Whether a video of this name can be written.
+pub fn has_writable_name(path: &Path) -> bool {
+    has_ending(path, &WRITABLE)
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|ending| {
+        let ending = ending.to_string_lossy().to_lowercase();
+        endings.contains(&ending.as_str())
+    })
+}
+
+/// What all frames of a row have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameFormat {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// Frames a second, as a fraction; 0/1 if it changes.
+    pub rate: [u32; 2],
+}
+
+/// A frame and its time in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// What it shows.
+    pub picture: RgbImage,
+    /// When it is shown.
+    pub time: u64,
+}
+
+/// Writes what stands before a row of frames: the format in one line.
+///
+/// # Errors
+/// The other end is gone.
+pub fn write_format(mut to: impl Write, format: FrameFormat) -> std::io::Result<()> {
+    let FrameFormat {
+        width,
+        height,
+        rate: [frames, seconds],
+    } = format;
+    writeln!(to, "{MAGIC} {width} {height} {frames} {seconds}")
+}
+
+/// Reads what stands before a row of frames; `None` if nothing came at all.
+///
+/// # Errors
+/// Something else came.
+pub fn read_format(mut from: impl BufRead) -> Result<Option<FrameFormat>> {
+    let mut line = String::new();
+    let limit = 100;
+    from.by_ref().take(limit).read_line(&mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let numbers = line.strip_prefix(MAGIC).map(|numbers| {
+        let numbers = numbers.split_whitespace();
+        numbers.map(str::parse).collect::<Result<Vec<u32>, _>>()
+    });
+    match numbers {
+        Some(Ok(numbers)) if numbers.len() == 4 => {
+            let format = FrameFormat {
+                width: numbers[0],
+                height: numbers[1],
+                rate: [numbers[2], numbers[3]],
+            };
+            let sides = [format.width, format.height];
+            ensure!(
+                sides.iter().all(|side| (1..=LARGEST).contains(side)),
+                "frames of {}×{} pixels; at most {LARGEST} on a side are possible",
+                format.width,
+                format.height
+            );
+            Ok(Some(format))
+        }
+        _ => bail!("this is no row of frames"),
+    }
+}
+
+/// Writes a frame behind a format: time, then pixels.
+///
+/// # Errors
+/// The other end is gone.
+pub fn write_frame(mut to: impl Write, frame: &Frame) -> std::io::Result<()> {
+    to.write_all(&frame.time.to_le_bytes())?;
+    to.write_all(frame.picture.as_raw())
+}
+
+/// Reads a frame; `None` at the end.
+///
+/// # Errors
+/// The row ends within a frame.
+pub fn read_frame(mut from: impl BufRead, format: FrameFormat) -> Result<Option<Frame>> {
+    if from.fill_buf()?.is_empty() {
+        return Ok(None);
+    }
+    let mut time = [0; 8];
+    from.read_exact(&mut time)?;
+    let mut picture = RgbImage::new(format.width, format.height);
+    from.read_exact(picture.as_mut())?;
+    Ok(Some(Frame {
+        picture,
+        time: u64::from_le_bytes(time),
+    }))
+}
+
+/// A video that is being read.
+pub struct VideoReader {
+    format: FrameFormat,
+    frames: BufReader<ChildStdout>,
+    helper: Helper,
+}
+
+impl VideoReader {
+    /// Begins to decode `video`.
+    ///
+    /// # Errors
+    /// A sentence that names the file: nothing there, no video, a decoder that is missing; no
+    /// munit-prepare with GStreamer.
+    pub fn open(video: &Path) -> Result<Self> {
+        std::fs::metadata(video).with_context(|| format!("{}: cannot read", video.display()))?;
+        let mut helper = Helper::start(&["decode".as_ref(), video.as_os_str()])?;
+        let output = helper.child.stdout.take();
+        let mut frames = BufReader::new(output.context("munit-prepare has no output")?);
+        let format = match read_format(&mut frames) {
+            Ok(Some(format)) => format,
+            Ok(None) => return Err(helper.failure()),
+            Err(problem) => return Err(problem.context("munit-prepare: not what was expected")),
+        };
+        Ok(Self {
+            format,
+            frames,
+            helper,
+        })
+    }
+
+    /// Size and rate of its frames.
+    pub fn format(&self) -> FrameFormat {
+        self.format
+    }
+
+    /// The next frame; `None` at the end.
+    ///
+    /// # Errors
+    /// A video that cannot be decoded to its end.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        match read_frame(&mut self.frames, self.format)? {
+            Some(frame) => Ok(Some(frame)),
+            None if self.helper.succeeds()? => Ok(None),
+            None => Err(self.helper.failure()),
+        }
+    }
+}
+
+/// A video that is being written.
+pub struct VideoWriter {
+    frames: Option<BufWriter<ChildStdin>>,
+    helper: Helper,
+}
+
+impl VideoWriter {
+    /// Begins to encode frames into `video`, which appears when it is finished. Its name says which
+    /// container: .mp4, .mov, .mkv or .webm.
+    ///
+    /// # Errors
+    /// A name with another ending; no munit-prepare with GStreamer.
+    pub fn create(video: &Path, format: FrameFormat) -> Result<Self> {
+        let mut helper = Helper::start(&["encode".as_ref(), video.as_os_str()])?;
+        let input = helper.child.stdin.take();
+        let mut writer = Self {
+            frames: input.map(BufWriter::new),
+            helper,
+        };
+        writer.send(|to| write_format(to, format))?;
+        Ok(writer)
+    }
+
+    /// Adds a frame, of the size of the format.
+    ///
+    /// # Errors
+    /// An encoder that is missing or fails, a full disk.
+    pub fn write(&mut self, frame: &Frame) -> Result<()> {
+        self.send(|to| write_frame(to, frame))
+    }
+
+    fn send(
+        &mut self,
+        write: impl FnOnce(&mut BufWriter<ChildStdin>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        let frames = self.frames.as_mut().context("the video is finished")?;
+        match write(frames) {
+            Err(problem) if problem.kind() == ErrorKind::BrokenPipe => Err(self.helper.failure()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Waits until the file is complete.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn finish(mut self) -> Result<()> {
+        self.send(|to| to.flush())?;
+        drop(self.frames.take());
+        match self.helper.succeeds()? {
+            true => Ok(()),
+            false => Err(self.helper.failure()),
+        }
+    }
+}
+
+/// munit-prepare at work; it ends with this.
+struct Helper {
+    child: Child,
+}
+
+impl Helper {
+    fn start(arguments: &[&std::ffi::OsStr]) -> Result<Self> {
+        let program = program();
+        let child = Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "{}: cannot be started, but is needed for video",
+                    program.display()
+                )
+            })?;
+        Ok(Self { child })
+    }
+
+    fn succeeds(&mut self) -> Result<bool> {
+        Ok(self.child.wait()?.success())
+    }
+
+    /// What it says has gone wrong.
+    fn failure(&mut self) -> anyhow::Error {
+        let mut text = String::new();
+        if let Some(errors) = &mut self.child.stderr {
+            // What cannot be read leaves the general sentence below.
+            let _ = errors.read_to_string(&mut text);
+        }
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("munit-prepare: "));
+        match line.or_else(|| text.lines().next()) {
+            Some(line) => anyhow!("{line}"),
+            None => anyhow!("munit-prepare ended before its work was done"),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Fails where it has ended already, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The munit-prepare beside this program, else the one on the path.
+fn program() -> PathBuf {
+    let name = "munit-prepare";
+    let beside = std::env::current_exe().map(|program| program.with_file_name(name));
+    match beside {
+        Ok(program) if program.is_file() => program,
+        _ => name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_go_through_a_pipe() {
+        let format = FrameFormat {
+            width: 3,
+            height: 2,
+            rate: [30000, 1001],
+        };
+        let frames = [0u8, 100].map(|value| Frame {
+            picture: RgbImage::from_fn(3, 2, |x, y| image::Rgb([value + x as u8, y as u8, 7])),
+            time: u64::from(value) * 1_000_000_007,
+        });
+        let mut pipe = Vec::new();
+        write_format(&mut pipe, format).unwrap();
+        for frame in &frames {
+            write_frame(&mut pipe, frame).unwrap();
+        }
+        let mut from = pipe.as_slice();
+        assert_eq!(read_format(&mut from).unwrap(), Some(format));
+        for frame in frames {
+            assert_eq!(read_frame(&mut from, format).unwrap(), Some(frame));
+        }
+        assert_eq!(read_frame(&mut from, format).unwrap(), None);
+
+        let mut cut = &pipe[..pipe.len() - 1];
+        read_format(&mut cut).unwrap();
+        read_frame(&mut cut, format).unwrap();
+        assert!(read_frame(&mut cut, format).is_err());
+        assert_eq!(read_format(&[][..]).unwrap(), None);
+        for text in ["munit-frames 3 2 1\n", "munit-frames 0 2 1 1\n", "RIFF"] {
+            assert!(read_format(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_tell_videos_from_pictures() {
+        assert!(has_video_name(Path::new("a/clip.MP4")));
+        for name in ["a.png", "a.gif", "mp4", "a.safetensors"] {
+            assert!(!has_video_name(Path::new(name)), "{name}");
+        }
+    }
+}
