@@ -1,4 +1,4 @@
-//! `munit-translate`: still pictures through a model.
+//! `munit-translate`: pictures and videos through a model.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,24 +10,26 @@ use munit_tools::model_name::find_model;
 use munit_tools::program;
 use munit_tools::translate::{Request, StyleChoice, translate};
 
-/// Translates still pictures with a MUNIT or UNIT model.
+/// Translates pictures, folders of pictures and videos with a MUNIT or UNIT model.
 #[derive(Parser)]
 #[command(name = "munit-translate", version, max_term_width = 100, after_long_help = EXAMPLES)]
-#[command(group(ArgGroup::new("look").args(["style", "style_name", "style_image", "seed"])))]
+#[command(group(ArgGroup::new("look").args(["style", "style_name", "style_image", "seed", "all_styles"])))]
 struct Arguments {
     /// Model file (.safetensors), or the name of a model that is shipped or installed
     model: PathBuf,
 
-    /// Picture, folder of pictures, or float pictures as FILE.safetensors or FILE.safetensors#NAME
+    /// Picture, video, folder of pictures, or float pictures as FILE.safetensors or
+    /// FILE.safetensors#NAME
     ///
-    /// Folders are searched with all folders in them. A tensor has the shape [N, C, H, W] and
+    /// Folders are searched with all folders in them. Videos (.mp4, .mkv, .webm, .mov, .avi, …) need
+    /// GStreamer, which munit-prepare brings in; their sound is left out. A tensor has the shape [N, C, H, W] and
     /// values in [-1, 1]; #NAME can be left out if the file holds one tensor.
     #[arg(value_name = "IN")]
     input: PathBuf,
 
-    /// Where the result goes: a picture, or a folder if IN is a folder or several tensors
+    /// Where the result goes: a picture, a video, or a folder if there are several
     ///
-    /// The name says the format: .png, .jpg, .webp, .bmp or .ppm. In a folder every picture
+    /// The name says the format: .png, .jpg, .webp, .bmp or .ppm; .mp4, .mov, .mkv or .webm. In a folder every picture
     /// keeps its relative name; where that asks for another format, .png is put behind it.
     /// Several tensors become 0.png, 1.png and so on. Can be left out with --raw.
     #[arg(value_name = "OUT")]
@@ -35,7 +37,7 @@ struct Arguments {
 
     /// Style code: as many numbers as the model's style codes have
     ///
-    /// Without any of the four style options the style is the model's own: the one named default,
+    /// Without any of the five style options the style is the model's own: the one named default,
     /// else the mean style of the target domain, else all zeros. UNIT models have no style.
     #[arg(
         long,
@@ -56,6 +58,14 @@ struct Arguments {
     /// Draw the style code at random; the same number gives the same style
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+
+    /// Translate in every named style, each into a file or folder of its name in the folder OUT
+    #[arg(long, conflicts_with = "raw")]
+    all_styles: bool,
+
+    /// Put the original on the left of each translation
+    #[arg(long)]
+    side_by_side: bool,
 
     /// Translate from domain a to domain b (the default, unless the model only has b2a)
     #[arg(long, conflicts_with = "b2a")]
@@ -98,6 +108,8 @@ Examples:
   munit-translate photo2illustration cat.jpg cat.png --seed 7
   munit-translate photo2illustration cat.jpg cat.png --style-image print.png
   munit-translate photo2illustration holiday/ drawn/ --size 512
+  munit-translate photo2illustration clip.mp4 drawn.mp4 --style-name violet --side-by-side
+  munit-translate photo2illustration cat.jpg cats/ --all-styles
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
@@ -129,6 +141,8 @@ impl Arguments {
             output: self.output,
             raw: self.raw,
             style,
+            all_styles: self.all_styles,
+            side_by_side: self.side_by_side,
             direction,
             device: self.device,
             precision: self.precision,

@@ -1,5 +1,6 @@
 //! What a person gives as input.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::output;
 use crate::data::{Source, lies_inside};
+use crate::video::{has_video_name, has_writable_name};
 
 /// What there is to translate.
 #[derive(Debug)]
@@ -21,12 +23,14 @@ pub enum Input {
         /// Its pictures, whose paths begin with `root`.
         pictures: Vec<PathBuf>,
     },
+    /// One video file.
+    Video(PathBuf),
     /// Pictures [N, C, H, W] in [-1, 1].
     Tensor(Tensor),
 }
 
 impl Input {
-    /// Looks at what `path` names: a picture file, a folder, or `FILE.safetensors#NAME`, where
+    /// Looks at what `path` names: a picture file, a video file, a folder, or `FILE.safetensors#NAME`, where
     /// `#NAME` may be left out if the file holds one tensor.
     ///
     /// # Errors
@@ -38,7 +42,10 @@ impl Input {
         let metadata = std::fs::metadata(path)
             .with_context(|| format!("{}: cannot open the input", path.display()))?;
         if !metadata.is_dir() {
-            return Ok(Self::Picture(path.to_owned()));
+            return Ok(match has_video_name(path) {
+                true => Self::Video(path.to_owned()),
+                false => Self::Picture(path.to_owned()),
+            });
         }
         let (pictures, unreadable) = Source::Folder(path.to_owned()).candidates()?;
         for skipped in unreadable {
@@ -58,9 +65,32 @@ impl Input {
     /// Whether the result is one picture and not a folder.
     fn is_single(&self) -> bool {
         match self {
-            Self::Picture(_) => true,
+            Self::Picture(_) | Self::Video(_) => true,
             Self::Folder { .. } => false,
             Self::Tensor(pictures) => pictures.size().first() == Some(&1),
+        }
+    }
+
+    /// Where the result in a style goes, if results in several go into the folder `output`.
+    ///
+    /// # Errors
+    /// A style whose name is no file name; tensors, which have no name.
+    pub fn output_in_style(&self, output: &Path, style: &str) -> Result<PathBuf> {
+        ensure!(
+            !style.contains(['/', '\\', '\0']) && !style.starts_with('.'),
+            "the style {style:?} cannot be a file's name; rename it with munit-style"
+        );
+        match self {
+            Self::Picture(path) => {
+                let ending = path.extension().unwrap_or("png".as_ref());
+                Ok(output::writable_name(output.join(named(style, ending))))
+            }
+            Self::Video(path) => {
+                let ending = path.extension().filter(|_| has_writable_name(path));
+                Ok(output.join(named(style, ending.unwrap_or("mp4".as_ref()))))
+            }
+            Self::Folder { .. } => Ok(output.join(style)),
+            Self::Tensor(_) => bail!("tensors are translated in one style; leave --all-styles out"),
         }
     }
 
@@ -72,7 +102,7 @@ impl Input {
     /// take results for inputs, or its name asks for a format that is not written.
     pub fn check_output(&self, output: &Path) -> Result<()> {
         match self {
-            Self::Picture(path) => refuse_to_replace(output, &[path])?,
+            Self::Picture(path) | Self::Video(path) => refuse_to_replace(output, &[path])?,
             Self::Folder { root, .. } => {
                 ensure!(
                     !output.is_file(),
@@ -88,11 +118,26 @@ impl Input {
             }
             Self::Tensor(_) => {}
         }
-        if self.is_single() {
-            output::format(output)?;
+        match self {
+            Self::Video(_) => ensure!(
+                has_writable_name(output),
+                "{}: cannot tell the format from this name; end it in .mp4, .mov, .mkv or .webm",
+                output.display()
+            ),
+            _ if self.is_single() => {
+                output::format(output)?;
+            }
+            _ => {}
         }
         Ok(())
     }
+}
+
+fn named(stem: &str, ending: &OsStr) -> OsString {
+    let mut name = OsString::from(stem);
+    name.push(".");
+    name.push(ending);
+    name
 }
 
 /// # Errors

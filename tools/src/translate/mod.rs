@@ -1,4 +1,4 @@
-//! Translates still pictures: one, a folder of them, or float tensors from a file.
+//! Translates pictures: one, a folder of them, the frames of a video, or float tensors from a file.
 
 mod exact;
 mod input;
@@ -12,6 +12,7 @@ use std::sync::mpsc::sync_channel;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
+use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
 use munit::{Direction, Model, ModelMetadata, StyleCode};
 
@@ -19,6 +20,7 @@ use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
 use crate::program::sentence;
 use crate::report::Progress;
+use crate::video::{Frame, FrameFormat, VideoReader, VideoWriter};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
@@ -33,14 +35,18 @@ const PICTURES_IN_FLIGHT: usize = 2;
 pub struct Request {
     /// The model file.
     pub model: PathBuf,
-    /// A picture, a folder of pictures, or `FILE.safetensors` with or without `#NAME`.
+    /// A picture, a video, a folder of pictures, or `FILE.safetensors` with or without `#NAME`.
     pub input: PathBuf,
-    /// Where the translated picture goes; a folder where there are several. `None`: nowhere.
+    /// Where the translated picture or video goes; a folder where there are several. `None`: nowhere.
     pub output: Option<PathBuf>,
     /// A safetensors file for the network's float output.
     pub raw: Option<PathBuf>,
     /// The look of the translation; `None`: the model's mean style, or zeros if it has none.
     pub style: Option<StyleChoice>,
+    /// In every named style instead, each into a file or folder of its name in `output`.
+    pub all_styles: bool,
+    /// Puts the original on the left of each translation.
+    pub side_by_side: bool,
     /// `None`: the first direction that the model has.
     pub direction: Option<Direction>,
     /// Where to compute.
@@ -66,14 +72,29 @@ pub fn translate(request: &Request) -> Result<String> {
     if let Some(raw) = &request.raw {
         refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
     }
-    if let Some(output) = &request.output {
-        input.check_output(output)?;
+    match &request.output {
+        Some(output) if request.all_styles => ensure!(
+            !output.is_file(),
+            "{}: this is a file; translations in several styles go into a folder",
+            output.display()
+        ),
+        Some(output) => input.check_output(output)?,
+        None => ensure!(
+            !request.all_styles && !request.side_by_side,
+            "--all-styles and --side-by-side make pictures; give OUT"
+        ),
     }
-    if let Input::Tensor(_) = input {
-        ensure!(
-            request.options == TranslateOptions::default(),
-            "tensors are translated as they are; leave --size and --strength out"
-        );
+    match input {
+        Input::Tensor(_) => ensure!(
+            request.options == TranslateOptions::default() && !request.side_by_side,
+            "tensors are translated as they are; leave --size, --strength and --side-by-side out"
+        ),
+        Input::Video(_) => ensure!(
+            request.raw.is_none(),
+            "the float output of a video would not fit into memory; leave --raw out, or cut the video \
+             into pictures (munit-prepare frames)"
+        ),
+        _ => {}
     }
     let mut model = Model::read(&request.model)?;
     match own_styles(&request.model, &model.metadata) {
@@ -82,15 +103,13 @@ pub fn translate(request: &Request) -> Result<String> {
     }
     let direction = chosen_direction(&model.metadata, &request.model, request.direction)?;
     let mut job = Job::new(request, &model, direction, &input)?;
+    if request.all_styles {
+        return job.all_styles(&input, &model, direction);
+    }
     job.style = style::resolve(request.style.as_ref(), &model, direction, |path| {
         job.encode_style(path)
     })?;
-
-    let done = match &input {
-        Input::Picture(path) => job.picture(path)?,
-        Input::Tensor(tensors) => job.tensors(tensors)?,
-        Input::Folder { root, pictures } => job.folder(root, pictures)?,
-    };
+    let done = job.work(&input)?;
     if let Some(path) = &request.raw {
         job.raw.save(path)?;
     }
@@ -135,6 +154,8 @@ pub fn chosen_direction(
 
 struct Job<'a> {
     request: &'a Request,
+    /// Where the translations go.
+    output: Option<PathBuf>,
     style: StyleCode,
     /// Makes the pictures, if any are wanted, and takes the style of an example picture.
     fast: Option<Translator>,
@@ -161,6 +182,7 @@ impl<'a> Job<'a> {
         let device = request.device;
         Ok(Self {
             request,
+            output: request.output.clone(),
             style: StyleCode::default(),
             fast: (wants_pictures || from_example)
                 .then(|| Translator::new(model, direction, device, precision))
@@ -179,12 +201,77 @@ impl<'a> Job<'a> {
             .with_context(|| format!("{}: cannot take its style", path.display()))
     }
 
+    fn work(&mut self, input: &Input) -> Result<String> {
+        match input {
+            Input::Picture(path) => self.picture(path),
+            Input::Video(path) => self.video(path),
+            Input::Tensor(tensors) => self.tensors(tensors),
+            Input::Folder { root, pictures } => self.folder(root, pictures),
+        }
+    }
+
+    /// The same in every named style of the target domain.
+    fn all_styles(&mut self, input: &Input, model: &Model, direction: Direction) -> Result<String> {
+        let styles = style::named(model, direction)?;
+        let folder = self.output.clone().context("no folder for the styles")?;
+        let outputs = styles
+            .iter()
+            .map(|(name, _)| {
+                let output = input.output_in_style(&folder, name)?;
+                input.check_output(&output)?;
+                Ok(output)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut done = String::new();
+        let count = styles.len();
+        for ((_, code), output) in styles.into_iter().zip(outputs) {
+            self.style = code;
+            self.output = Some(output);
+            done = self.work(input)?;
+        }
+        Ok(format!(
+            "{}  {done} in {count} styles  {}",
+            folder.display(),
+            direction.name()
+        ))
+    }
+
+    /// Decoding and encoding are done by programs of their own, at the same time.
+    fn video(&mut self, path: &Path) -> Result<String> {
+        let output = self.output.clone().context("no file for the video")?;
+        let mut reader = VideoReader::open(path)?;
+        let format = reader.format();
+        let width = match self.request.side_by_side {
+            true => 2 * format.width,
+            false => format.width,
+        };
+        let mut writer = VideoWriter::create(&output, FrameFormat { width, ..format })?;
+        let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
+            "{spinner} {pos} frames, {per_sec}",
+        )?);
+        while let Some(frame) = reader.next_frame()? {
+            let translated = self
+                .translate(&frame.picture, RAW_NAME)
+                .with_context(|| format!("{}: cannot translate", path.display()))?;
+            let picture = translated.context("no translator for a video")?;
+            writer.write(&Frame { picture, ..frame })?;
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        writer.finish()?;
+        let count = bar.position();
+        Ok(format!(
+            "{count} frames of {}×{}",
+            format.width, format.height
+        ))
+    }
+
     fn picture(&mut self, path: &Path) -> Result<String> {
         let picture = open(path)?;
         let translated = self
             .translate(&picture, RAW_NAME)
             .with_context(|| format!("{}: cannot translate", path.display()))?;
-        if let (Some(output), Some(translated)) = (&self.request.output, translated) {
+        if let (Some(output), Some(translated)) = (&self.output, translated) {
             output::save_picture(output, &translated)?;
         }
         Ok(format!("{}×{}", picture.width(), picture.height()))
@@ -202,7 +289,10 @@ impl<'a> Job<'a> {
         };
         let options = &self.request.options;
         let translated = picture::translated(fast, picture, &self.style, options)?;
-        Ok(Some(translated))
+        Ok(Some(match self.request.side_by_side {
+            true => picture::side_by_side(picture, &translated),
+            false => translated,
+        }))
     }
 
     /// Translates pictures [N, C, H, W], one after the other as there may be many.
@@ -214,7 +304,7 @@ impl<'a> Job<'a> {
             let translated = exact
                 .translate(&pictures.f_narrow(0, index, 1)?, &self.style)
                 .with_context(|| format!("{}: cannot translate", self.request.input.display()))?;
-            if let Some(output) = &self.request.output {
+            if let Some(output) = &self.output {
                 let path = match count {
                     1 => output.clone(),
                     _ => output.join(format!("{index}.png")),
@@ -232,6 +322,7 @@ impl<'a> Job<'a> {
     /// wait for files.
     fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<String> {
         let total = pictures.len() as u64;
+        let output_folder = self.output.clone();
         let mut progress = Progress::new(0, total, 1);
         let mut skipped = 0;
         let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
@@ -252,7 +343,7 @@ impl<'a> Job<'a> {
                     self.translate(&picture, &name)
                         .with_context(|| format!("{}: cannot translate", path.display()))
                 });
-                match (translated, &self.request.output) {
+                match (translated, &output_folder) {
                     (Ok(Some(picture)), Some(folder)) => {
                         let output = output::writable_name(folder.join(relative));
                         if write_sender.send((output, picture)).is_err() {

@@ -34,6 +34,18 @@ pub fn translated(
     Ok(result)
 }
 
+/// Two pictures of one size in one, `left` on the left.
+pub fn side_by_side(left: &RgbImage, right: &RgbImage) -> RgbImage {
+    let width = left.width();
+    RgbImage::from_fn(2 * width, left.height().min(right.height()), |x, y| {
+        if x < width {
+            *left.get_pixel(x, y)
+        } else {
+            *right.get_pixel(x - width, y)
+        }
+    })
+}
+
 /// The style code of a picture of the target domain.
 ///
 /// # Errors

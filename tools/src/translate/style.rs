@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use munit::{Direction, Family, Model, StyleCode};
 
 /// The look of a translation.
@@ -16,6 +16,27 @@ pub enum StyleChoice {
     Image(PathBuf),
     /// A draw from the prior.
     Seed(u64),
+}
+
+/// The named styles of the target domain, in the order of their names.
+///
+/// # Errors
+/// A model without any.
+pub(super) fn named(model: &Model, direction: Direction) -> Result<Vec<(String, StyleCode)>> {
+    let metadata = &model.metadata;
+    let style_dim = metadata.architecture.style_dim() as usize;
+    let styles = metadata
+        .styles
+        .iter()
+        .filter(|(_, style)| style.domain == direction.target())
+        .map(|(name, style)| Ok((name.clone(), StyleCode::new(style.code.clone(), style_dim)?)))
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(
+        !styles.is_empty(),
+        "this model has no named styles for {}; munit-style add gives a style a name",
+        direction.name()
+    );
+    Ok(styles)
 }
 
 /// The style code for `choice`, or the model's mean style of the target domain, or zeros.

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use munit::{Direction, Domain, Family, Model, StyleCode};
 use munit_tools::translate::picture_tensor;
+#[cfg(feature = "video")]
+use munit_tools::video::VideoReader;
 use tch::{Device, Kind, Tensor};
 
 use crate::tiny::{STYLE_DIM, Tiny, Workplace, difference, read, steps};
@@ -253,6 +255,143 @@ fn a_folder_without_a_usable_picture_fails() {
     std::fs::write(place.path("in/broken.jpg"), b"not a picture").unwrap();
     let message = place.fail("model.safetensors in out");
     assert!(message.contains("none of its 1 pictures"), "{message}");
+}
+
+#[test]
+fn every_named_style_gets_a_file_or_a_folder() {
+    let tiny = Tiny::new(Family::Munit);
+    let mut model = tiny.model;
+    let mut cold = model.metadata.styles["warm"].clone();
+    cold.code = vec![-1.0, 0.5, 0.0];
+    model.metadata.styles.insert("cold".to_owned(), cold);
+    let place = workplace(&model);
+    place.picture("in.jpg", 40, 32);
+    let said = place.succeed("model.safetensors in.jpg out --all-styles");
+    assert!(said.contains("out  40×32 in 2 styles  a2b"), "{said}");
+    for style in ["warm", "cold"] {
+        place.succeed(&format!(
+            "model.safetensors in.jpg {style}.jpg --style-name {style}"
+        ));
+        let single = std::fs::read(place.path(&format!("{style}.jpg"))).unwrap();
+        assert_eq!(
+            std::fs::read(place.path(&format!("out/{style}.jpg"))).unwrap(),
+            single
+        );
+    }
+    assert_ne!(
+        std::fs::read(place.path("cold.jpg")).unwrap(),
+        std::fs::read(place.path("warm.jpg")).unwrap()
+    );
+
+    place.picture("in/deep/one.png", 32, 32);
+    place.succeed("model.safetensors in folders --all-styles --a2b");
+    for style in ["warm", "cold"] {
+        assert!(
+            place
+                .path(&format!("folders/{style}/deep/one.png"))
+                .is_file()
+        );
+    }
+    for (arguments, expected) in [
+        ("in.jpg out --all-styles --seed 1", "cannot be used with"),
+        (
+            "in.jpg out --all-styles --raw x.safetensors",
+            "cannot be used with",
+        ),
+        ("in.jpg in.jpg --all-styles", "go into a folder"),
+        ("in in/out --all-styles", "inside the input folder"),
+        ("in.jpg --all-styles", "give OUT"),
+    ] {
+        let message = place.fail(&format!("model.safetensors {arguments}"));
+        assert!(message.contains(expected), "{arguments}: {message}");
+    }
+    model.metadata.styles.clear();
+    let place = workplace(&model);
+    place.picture("in.png", 32, 32);
+    let message = place.fail("model.safetensors in.png out --all-styles");
+    assert!(message.contains("no named styles for a2b"), "{message}");
+}
+
+#[test]
+fn the_original_stands_on_the_left() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    let original = place.picture("in.png", 40, 32);
+    place.succeed("model.safetensors in.png plain.png --seed 2");
+    place.succeed("model.safetensors in.png both.png --seed 2 --side-by-side");
+    let both = read(&place.path("both.png"));
+    assert_eq!(both.dimensions(), (80, 32));
+    let half = |left: u32| image::imageops::crop_imm(&both, left, 0, 40, 32).to_image();
+    assert_eq!(half(0), original);
+    assert_eq!(half(40), read(&place.path("plain.png")));
+}
+
+#[cfg(feature = "video")]
+#[test]
+fn a_video_is_translated_frame_by_frame() {
+    use gst::prelude::*;
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    gst::init().unwrap();
+    let line = format!(
+        "videotestsrc num-buffers=8 ! video/x-raw,width=50,height=34,framerate=12/1 ! jpegenc \
+         ! avimux ! filesink location={}",
+        place.path("clip.avi").display()
+    );
+    let pipeline = gst::parse::launch(&line).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let patience = gst::ClockTime::from_seconds(60);
+    let end = pipeline.bus().unwrap().timed_pop_filtered(patience, &ends);
+    pipeline.set_state(gst::State::Null).unwrap();
+    assert_eq!(
+        end.map(|message| message.type_()),
+        Some(gst::MessageType::Eos)
+    );
+
+    let said = place.succeed("model.safetensors clip.avi new/out.webm --seed 3 --side-by-side");
+    assert!(said.contains("8 frames of 50×34"), "{said}");
+    let mut reader = VideoReader::open(&place.path("new/out.webm")).unwrap();
+    let format = reader.format();
+    assert_eq!(
+        (format.width, format.height, format.rate),
+        (100, 34, [12, 1])
+    );
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame().unwrap() {
+        frames.push(frame);
+    }
+    assert_eq!(frames.len(), 8);
+    let seconds = (frames[7].time - frames[0].time) as f64 / 1e9;
+    assert!((seconds - 7.0 / 12.0).abs() < 2e-3, "{seconds}");
+
+    // The same frames as pictures, translated one by one.
+    let mut original = VideoReader::open(&place.path("clip.avi")).unwrap();
+    let first = original.next_frame().unwrap().unwrap().picture;
+    first.save(place.path("first.png")).unwrap();
+    place.succeed("model.safetensors first.png first-out.png --seed 3 --side-by-side");
+    // Seen from afar, since the encoder keeps little of a random network's texture and colours.
+    let afar = |picture: &image::RgbImage| {
+        image::imageops::resize(picture, 20, 7, image::imageops::FilterType::Triangle)
+    };
+    let expected = afar(&read(&place.path("first-out.png")));
+    let apart = steps(&expected, &afar(&frames[0].picture));
+    assert!(apart < 25, "{apart}");
+
+    for (arguments, expected) in [
+        ("clip.avi out.png", "out.png: cannot tell the format"),
+        ("clip.avi clip.avi", "replace the original"),
+        ("clip.avi out.webm --raw raw.safetensors", "leave --raw out"),
+        ("gone.avi out.webm", "gone.avi"),
+    ] {
+        let message = place.fail(&format!("model.safetensors {arguments}"));
+        assert!(message.contains(expected), "{arguments}: {message}");
+    }
+    std::fs::write(place.path("text.mp4"), b"This is no video.").unwrap();
+    let message = place.fail("model.safetensors text.mp4 out.webm");
+    assert!(message.contains("text.mp4 is not a video"), "{message}");
+    assert!(!place.path("out.webm").exists());
+    std::fs::rename(place.path("new/out.webm"), place.path("out.webm")).unwrap();
+    place.succeed("model.safetensors out.webm styles --all-styles");
+    assert!(place.path("styles/warm.webm").is_file());
 }
 
 #[test]
