@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::Parser;
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
 use munit::Direction;
 use munit::runtime::{DeviceChoice, Precision};
-use munit_tools::evaluate::{Request, evaluate};
+use munit_tools::evaluate::{
+    PairsRequest, Request, evaluate, evaluate_pairs, evaluation_page, pairs_page, write_page,
+};
 use munit_tools::model_name::find_model;
 use munit_tools::program::{self, print_line};
 
@@ -18,16 +20,85 @@ use munit_tools::program::{self, print_line};
 /// reconstruction and cycle. With backbones, trained networks that munit-import makes of published
 /// ones, it gives diversity, Fréchet and kernel distance to the real pictures, content distance and
 /// inception scores, each as far as a backbone has the layers for it and named after it.
+///
+/// With --video it says how steady translations of a clip are, along the clip's own motion.
 #[derive(Parser)]
-#[command(name = "munit-evaluate", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(
+    name = "munit-evaluate",
+    version,
+    max_term_width = 100,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = EXAMPLES
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    model: Option<ModelArguments>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Does the content distance of a backbone tell scenes apart, whatever the domain? The experiment
+    /// of the MUNIT paper, on pairs of pictures
+    ///
+    /// Pictures of one name in the two folders show one scene in both domains. Each pair is compared,
+    /// and each picture with another of its own domain, with and without instance norm.
+    Pairs(PairsArguments),
+}
+
+#[derive(Args)]
+struct PairsArguments {
+    /// Folder of pictures of the one domain
+    a: PathBuf,
+    /// Folder of pictures of the other domain, under the same names
+    b: PathBuf,
+    /// A feature network; can be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    backbone: Vec<PathBuf>,
+    /// Compare at most so many pairs, evenly spread over the folder
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    pairs: u32,
+    /// Side of the pictures, whose shorter side is resized to it and whose middle is cut out
+    #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=4096))]
+    size: u32,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: DeviceChoice,
+    /// Also write a page with the figures and histograms: one HTML file
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ModelArguments {
     /// Model file, or the name of a model that is shipped or installed
     model: PathBuf,
 
     /// Folder with testA and testB, pictures that the model was not trained on
     ///
-    /// Where one of them is missing, trainA or trainB is taken.
-    data: PathBuf,
+    /// Where one of them is missing, trainA or trainB is taken. Can be left out with --video.
+    #[arg(required_unless_present = "video")]
+    data: Option<PathBuf>,
+
+    /// A clip of the source domain, a video file or a folder of frames; can be given several times
+    ///
+    /// Warping error and flicker of its translations, and their content distance if a backbone has
+    /// it. The direction is the model's first, or the one that is given.
+    #[arg(long, value_name = "CLIP")]
+    video: Vec<PathBuf>,
+
+    /// Translate at most so many frames of a clip, from its beginning
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..))]
+    frames: u32,
+
+    /// Translate a clip in so many styles
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    video_styles: u32,
 
     /// A feature network; can be given several times
     #[arg(long, value_name = "FILE")]
@@ -74,6 +145,10 @@ struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     outputs: Option<PathBuf>,
 
+    /// Also write a page with the figures, charts and sheets: one HTML file
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -85,16 +160,47 @@ Examples:
   munit-evaluate mine.safetensors data/mine --backbone lpips-alexnet.safetensors
   munit-evaluate mine.safetensors data/mine --backbone vgg16.safetensors \\
     --backbone inception.safetensors --json > figures.json
-  munit-evaluate mine.safetensors data/mine --inputs 10 --styles 4 --outputs translations";
+  munit-evaluate mine.safetensors data/mine --inputs 10 --styles 4 --outputs translations
+  munit-evaluate mine.safetensors --video street.mp4 --backbone vgg19.safetensors --page street.html
+  munit-evaluate pairs photos drawings --backbone vgg19.safetensors --page pairs.html";
 
 fn main() -> ExitCode {
     program::run("munit-evaluate", run)
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    match (arguments.command, arguments.model) {
+        (Some(Command::Pairs(arguments)), _) => pairs(arguments),
+        (None, Some(arguments)) => model(arguments),
+        (None, None) => bail!("name a model, and a folder of pictures or a clip"),
+    }
+}
+
+fn pairs(arguments: PairsArguments) -> Result<()> {
+    let report = evaluate_pairs(&PairsRequest {
+        folders: [arguments.a, arguments.b],
+        backbones: arguments.backbone,
+        pairs: arguments.pairs as usize,
+        size: arguments.size,
+        device: arguments.device,
+    })?;
+    if let Some(page) = &arguments.page {
+        write_page(page, &pairs_page(&report))?;
+    }
+    print_line(&if arguments.json {
+        serde_json::to_string_pretty(&report)?
+    } else {
+        report.to_string().trim_end().to_owned()
+    })
+}
+
+fn model(arguments: ModelArguments) -> Result<()> {
     let evaluation = evaluate(&Request {
         model: find_model(&arguments.model)?,
         data: arguments.data,
+        clips: arguments.video,
+        frames: arguments.frames as usize,
+        video_styles: arguments.video_styles as usize,
         backbones: arguments.backbone,
         direction: match (arguments.a2b, arguments.b2a) {
             (true, _) => Some(Direction::A2b),
@@ -110,6 +216,9 @@ fn run(arguments: Arguments) -> Result<()> {
         precision: arguments.precision,
         outputs: arguments.outputs,
     })?;
+    if let Some(page) = &arguments.page {
+        write_page(page, &evaluation_page(&evaluation)?)?;
+    }
     print_line(&if arguments.json {
         serde_json::to_string_pretty(&evaluation)?
     } else {

@@ -31,3 +31,5 @@ pub mod style_sheet;
 pub mod trainer;
 pub mod translate;
 pub mod video;
+
+use bench::chart;

@@ -192,14 +192,12 @@ impl DirectionRun<'_> {
         let Some(folder) = &self.request.outputs else {
             return Ok(());
         };
-        let folder = folder.join(self.direction.name());
-        let name = |kind: &str| folder.join(format!("{index:04}-{kind}.png"));
-        save_picture(&name("input"), &tensor_to_rgb(input)?)?;
-        for number in 0..translations.size()[0] {
-            let picture = tensor_to_rgb(&translations.f_get(number)?)?;
-            save_picture(&name(&format!("{number:02}")), &picture)?;
-        }
-        Ok(())
+        save_translations(
+            &folder.join(self.direction.name()),
+            index,
+            input,
+            translations,
+        )
     }
 
     /// Errors of the model's own codes for one input; gives its reconstruction and what comes back of
@@ -313,9 +311,25 @@ impl DirectionRun<'_> {
     }
 }
 
+/// Writes an input and its translations into `folder`, as `0000-input.png`, `0000-00.png`, …
+pub(super) fn save_translations(
+    folder: &Path,
+    index: usize,
+    input: &Tensor,
+    translations: &Tensor,
+) -> Result<()> {
+    let name = |kind: &str| folder.join(format!("{index:04}-{kind}.png"));
+    save_picture(&name("input"), &tensor_to_rgb(input)?)?;
+    for number in 0..translations.size()[0] {
+        let picture = tensor_to_rgb(&translations.f_get(number)?)?;
+        save_picture(&name(&format!("{number:02}")), &picture)?;
+    }
+    Ok(())
+}
+
 /// Brings values to the 256 steps of a picture that is shown or saved, so that other programs can
 /// compute the same figures from the saved pictures.
-fn as_shown(pictures: &Tensor) -> Result<Tensor> {
+pub(super) fn as_shown(pictures: &Tensor) -> Result<Tensor> {
     Ok(pictures
         .f_add_scalar(1.0)?
         .f_mul_scalar(127.5)?
@@ -346,7 +360,7 @@ fn neighbours(activations: &Activations, count: i64) -> Result<Vec<f64>> {
     values(&first.perceptual_distance(&second)?)
 }
 
-fn values(tensor: &Tensor) -> Result<Vec<f64>> {
+pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
     let tensor = tensor
         .f_to_device(tch::Device::Cpu)?
         .f_to_kind(Kind::Double)?;

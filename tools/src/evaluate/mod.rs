@@ -3,10 +3,16 @@
 
 mod direction;
 pub mod figure;
+mod flow;
+mod frames;
 mod frechet;
 mod kernel;
+mod motion;
+mod page;
+mod pairs;
 mod pictures;
 mod scores;
+mod video;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,6 +29,11 @@ use direction::DirectionRun;
 use figure::DirectionReport;
 pub use frechet::frechet_distance;
 pub use kernel::kernel_distance;
+pub use motion::Motion;
+pub use page::{evaluation_page, pairs_page, write_page};
+pub use pairs::{PairsReport, PairsRequest, evaluate_pairs};
+use video::VideoRun;
+pub use video::{PairFigures, VideoReport};
 
 /// The side of pictures if a model does not say at which it was trained.
 const USUAL_SIZE: u32 = 256;
@@ -32,11 +43,17 @@ const USUAL_SIZE: u32 = 256;
 pub struct Request {
     /// The model file.
     pub model: PathBuf,
-    /// A folder with `testA` and `testB`.
-    pub data: PathBuf,
+    /// A folder with `testA` and `testB`; `None`: only clips.
+    pub data: Option<PathBuf>,
+    /// Video files, or folders of frames, of the source domain.
+    pub clips: Vec<PathBuf>,
+    /// Frames of each clip, at most.
+    pub frames: usize,
+    /// Translations of each frame.
+    pub video_styles: usize,
     /// Feature networks; each gives the figures that it can.
     pub backbones: Vec<PathBuf>,
-    /// `None`: every direction that the model has.
+    /// `None`: every direction that the model has, but for clips the first.
     pub direction: Option<Direction>,
     /// Pictures that are translated, at most.
     pub inputs: usize,
@@ -62,7 +79,8 @@ pub struct Evaluation {
     /// The model file.
     pub model: PathBuf,
     /// The folder of pictures.
-    pub data: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
     /// Side of the pictures.
     pub size: u32,
     /// The first style's number.
@@ -71,6 +89,9 @@ pub struct Evaluation {
     pub precision: String,
     /// Each direction.
     pub directions: Vec<DirectionReport>,
+    /// Each clip.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub videos: Vec<VideoReport>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -102,19 +123,40 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         None => model.metadata.directions.clone(),
     };
     let size = usable_size(&model, request.size);
-    let directions = directions
-        .into_iter()
-        .map(|direction| {
-            let run = DirectionRun {
+    ensure!(
+        request.data.is_some() || !request.clips.is_empty(),
+        "give a folder of pictures, --video or both"
+    );
+    let videos = match directions.first() {
+        Some(&direction) => {
+            let run = VideoRun {
                 request,
                 model: &model,
                 backbones: &backbones,
                 direction,
-                size: size as usize,
+                size,
             };
-            run.run(&request.data)
-        })
-        .collect::<Result<_>>()?;
+            let clips = request.clips.iter();
+            clips.map(|clip| run.run(clip)).collect::<Result<_>>()?
+        }
+        None => Vec::new(),
+    };
+    let directions = match &request.data {
+        Some(data) => directions
+            .into_iter()
+            .map(|direction| {
+                let run = DirectionRun {
+                    request,
+                    model: &model,
+                    backbones: &backbones,
+                    direction,
+                    size: size as usize,
+                };
+                run.run(data)
+            })
+            .collect::<Result<_>>()?,
+        None => Vec::new(),
+    };
     Ok(Evaluation {
         model: request.model.clone(),
         data: request.data.clone(),
@@ -122,6 +164,7 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         seed: request.seed,
         precision: precision.to_string(),
         directions,
+        videos,
         seconds: begin.elapsed().as_secs_f64(),
     })
 }
@@ -139,16 +182,18 @@ fn usable_size(model: &Model, wanted: Option<u32>) -> u32 {
 
 impl fmt::Display for Evaluation {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{}", self.model.display())?;
+        if let Some(data) = &self.data {
+            write!(formatter, " on {}", data.display())?;
+        }
         writeln!(
             formatter,
-            "{} on {}, {} pixels, {}, {:.0} s\n",
-            self.model.display(),
-            self.data.display(),
-            self.size,
-            self.precision,
-            self.seconds
+            ", {} pixels, {}, {:.0} s\n",
+            self.size, self.precision, self.seconds
         )?;
-        let directions: Vec<_> = self.directions.iter().map(ToString::to_string).collect();
-        formatter.write_str(&directions.join("\n"))
+        let directions = self.directions.iter().map(ToString::to_string);
+        let videos = self.videos.iter().map(ToString::to_string);
+        let parts: Vec<String> = directions.chain(videos).collect();
+        formatter.write_str(&parts.join("\n"))
     }
 }

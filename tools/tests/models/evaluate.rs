@@ -5,7 +5,8 @@ use std::path::Path;
 
 use munit::backbone::{self, Description};
 use munit::{Direction, Domain, Family, Model, StyleCode};
-use munit_tools::evaluate::{frechet_distance, kernel_distance};
+use munit_tools::data::{Framing, load_picture};
+use munit_tools::evaluate::{Motion, frechet_distance, kernel_distance};
 use munit_tools::translate::picture_tensor;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -494,4 +495,226 @@ fn mistakes_get_a_sentence() {
         .unwrap();
     let message = Place::new(&one).place.fail("model.safetensors data --a2b");
     assert!(message.contains("does not translate a2b"), "{message}");
+}
+
+/// A clip of six frames in `clip`, in which everything goes two pixels to the left each time.
+fn moving_clip(place: &Workplace) {
+    for number in 0..6u32 {
+        let picture = image::RgbImage::from_fn(64, 48, |x, y| {
+            let (x, y) = ((x + 2 * number) as f32, y as f32);
+            let wave = |along: f32, down: f32| (along * x + down * y).sin();
+            let value = 128.0 + 50.0 * wave(0.13, 0.09) + 40.0 * wave(-0.2, 0.27);
+            image::Rgb([value as u8, 255 - value as u8, (value / 2.0) as u8])
+        });
+        let path = place.path(&format!("clip/{number}.png"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        picture.save(path).unwrap();
+    }
+}
+
+#[test]
+fn the_figures_of_a_clip_follow_from_the_pictures_that_are_saved() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    moving_clip(&place);
+    let text = place.succeed(
+        "model.safetensors --video clip --frames 5 --video-styles 2 --size 48 --precision fp32 \
+         --backbone backbone.safetensors --outputs out --json",
+    );
+    let evaluation: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(evaluation["directions"], serde_json::json!([]));
+    let report = &evaluation["videos"][0];
+    assert_eq!(
+        (&report["frames"], &report["styles"]),
+        (&5.into(), &2.into())
+    );
+    assert_eq!(
+        (&report["width"], &report["height"]),
+        (&64.into(), &48.into())
+    );
+    let picture = |index: usize, what: &str| {
+        read(&place.path(&format!("out/video/clip/{index:04}-{what}.png")))
+    };
+    let tensor = |index: usize, what: &str| picture_tensor(&picture(index, what)).unwrap();
+    let (mut warping, mut own_warping, mut flicker) = (Vec::new(), Vec::new(), Vec::new());
+    let mut contents = Vec::new();
+    for index in 0..5 {
+        for style in ["00", "01"] {
+            contents.push(content(&tensor(index, style), &tensor(index, "input")));
+        }
+        if index == 0 {
+            continue;
+        }
+        let (first, second) = (picture(index - 1, "input"), picture(index, "input"));
+        let motion = Motion::between(&first, &second, Device::Cpu).unwrap();
+        assert!(motion.visible_share() > 0.8);
+        let error = |what: &str| {
+            motion
+                .warping_error(&tensor(index - 1, what), &tensor(index, what))
+                .unwrap()[0]
+        };
+        own_warping.push(error("input"));
+        warping.push((error("00") + error("01")) / 2.0);
+        for style in ["00", "01"] {
+            let (one, other) = (picture(index - 1, style), picture(index, style));
+            let pairs = one.as_raw().iter().zip(other.as_raw());
+            let steps: Vec<f64> = pairs
+                .map(|(one, other)| one.abs_diff(*other).into())
+                .collect();
+            flicker.push(mean(&steps));
+        }
+    }
+    let (found, beside) = figure(report, "warping_error");
+    assert_near(found, mean(&warping));
+    assert_near(beside[0], mean(&own_warping));
+    assert!(beside[0] < 1e-3, "{beside:?}");
+    assert_near(figure(report, "flicker").0, mean(&flicker));
+    assert_near(figure(report, "content_distance").0, mean(&contents));
+    assert_eq!(report["pairs"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_still_clip_is_steady_and_one_of_cuts_is_refused() {
+    let place = Place::new(&Tiny::new(Family::Unit).model).place;
+    for number in 0..3 {
+        place.picture(&format!("still/{number}.png"), 48, 48);
+    }
+    let text = place.succeed("model.safetensors --video still --size 48 --json");
+    let evaluation: Value = serde_json::from_str(&text).unwrap();
+    let report = &evaluation["videos"][0];
+    for key in ["warping_error", "flicker"] {
+        let (found, beside) = figure(report, key);
+        assert!(found < 1e-9 && beside[0] < 1e-9, "{report:#}");
+    }
+    assert_eq!(report["left_out"][0]["what"], "content distance");
+
+    for number in 0..3u32 {
+        let random = |x: u32, y: u32| {
+            let hash = (x * 7919 + y * 104_729 + number * 1_299_709).wrapping_mul(2_654_435_761);
+            (hash >> 24) as u8
+        };
+        let picture = image::RgbImage::from_fn(48, 48, |x, y| image::Rgb([random(x, y); 3]));
+        let path = place.path(&format!("cuts/{number}.png"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        picture.save(path).unwrap();
+    }
+    let message = place.fail("model.safetensors --video cuts --size 48");
+    assert!(
+        message.contains("cuts: there are no two frames"),
+        "{message}"
+    );
+    place.picture("mixed/0.png", 48, 48);
+    place.picture("mixed/1.png", 60, 48);
+    for (arguments, expected) in [
+        (
+            "--video mixed --size 48",
+            "mixed: its frames have different sizes",
+        ),
+        (
+            "--video model.safetensors",
+            "model.safetensors is not a video",
+        ),
+        ("--video nowhere.mp4", "nowhere.mp4: cannot read"),
+        ("", "required"),
+    ] {
+        let message = place.fail(&format!("model.safetensors {arguments}"));
+        assert!(message.contains(expected), "{arguments}: {message}");
+        assert!(!message.contains("panicked"), "{arguments}: {message}");
+    }
+}
+
+#[test]
+fn pairs_are_compared_within_a_scene_and_between_scenes() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    std::fs::rename(
+        place.path("data/testA/3.png"),
+        place.path("data/testA/more.png"),
+    )
+    .unwrap();
+    let text = place.succeed(
+        "pairs data/testA data/testB --backbone backbone.safetensors --size 32 --json --page p.html",
+    );
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["pairs"], 3);
+    let framing = Framing {
+        new_size: 32,
+        crop_height: 32,
+        crop_width: 32,
+        channels: 3,
+    };
+    let pictures: Vec<[Tensor; 2]> = (0..3)
+        .map(|number| {
+            ["A", "B"].map(|domain| {
+                let path = place.path(&format!("data/test{domain}/{number}.png"));
+                load_picture(&path, &framing).unwrap().unsqueeze(0)
+            })
+        })
+        .collect();
+    let same: Vec<f64> = pictures.iter().map(|[a, b]| content(a, b)).collect();
+    let mut other = Vec::new();
+    for index in 0..3 {
+        let next = &pictures[(index + 1) % 3];
+        for (own, next) in pictures[index].iter().zip(next) {
+            other.push(content(own, next));
+        }
+    }
+    let (found, beside) = figure(&report, "same_scene_distance");
+    assert_near(found, mean(&same));
+    assert_near(beside[0], mean(&other));
+    let histogram = &report["histograms"][0];
+    assert_eq!(histogram["normalised"], true);
+    assert_eq!(histogram["other_scene"].as_array().unwrap().len(), 6);
+    let below = same
+        .iter()
+        .map(|same| other.iter().filter(|other| same < other).count())
+        .sum::<usize>();
+    assert_near(figure(&report, "scenes_told_apart").0, below as f64 / 18.0);
+    assert_self_contained(&place, "p.html", 2);
+
+    let message = place.fail("pairs data/testA clip --backbone backbone.safetensors");
+    assert!(message.contains("clip"), "{message}");
+    std::fs::create_dir_all(place.path("lonely")).unwrap();
+    place.picture("lonely/x.png", 40, 40);
+    let message = place.fail("pairs data/testA lonely --backbone backbone.safetensors");
+    assert!(message.contains("0 pictures of the same name"), "{message}");
+}
+
+/// A page with so many charts, which loads nothing.
+#[track_caller]
+fn assert_self_contained(place: &Workplace, name: &str, charts: usize) {
+    let page = std::fs::read_to_string(place.path(name)).unwrap();
+    assert_eq!(page.matches("<svg").count(), charts);
+    assert_eq!(page.matches("</svg>").count(), charts);
+    for source in page.split("src=\"").skip(1) {
+        assert!(
+            source.starts_with("data:image/jpeg;base64,"),
+            "{source:.80}"
+        );
+    }
+    assert!(!page.contains("<script") && !page.contains("<link") && !page.contains("url("));
+    assert!(page.contains("<table>") && page.ends_with("</html>\n"));
+}
+
+#[test]
+fn a_page_shows_everything_and_needs_no_other_file() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    moving_clip(&place);
+    place.succeed(
+        "model.safetensors data --video clip --inputs 3 --styles 2 --size 32 \
+         --backbone backbone.safetensors --page page.html",
+    );
+    // Two histograms in each of two directions, two courses of the clip.
+    assert_self_contained(&place, "page.html", 6);
+    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    for text in [
+        "photo to print (a2b)",
+        "Fréchet distance",
+        "warping error",
+        "clip (a2b)",
+    ] {
+        assert!(page.contains(text), "{text}");
+    }
+    // A sheet for each direction and one for the clip, which are pictures.
+    let sheets: Vec<&str> = page.split("base64,").skip(1).collect();
+    assert_eq!(sheets.len(), 3);
+    assert!(sheets.iter().all(|sheet| sheet.starts_with("/9j/")));
 }

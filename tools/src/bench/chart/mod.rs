@@ -4,26 +4,26 @@
 mod bars;
 mod dots;
 mod lines;
-mod svg;
+pub(crate) mod svg;
 
 pub use bars::{BarPanel, bar_panels};
 pub use dots::{DotRow, dot_rows};
 pub use lines::{Series, cost_by_pixels};
 
 /// For what is ours, and for the first series.
-const BLUE: &str = "#0072b2";
-const VERMILION: &str = "#d55e00";
-const GREEN: &str = "#009e73";
-const PURPLE: &str = "#aa4499";
+pub(crate) const BLUE: &str = "#0072b2";
+pub(crate) const VERMILION: &str = "#d55e00";
+pub(crate) const GREEN: &str = "#009e73";
+pub(crate) const PURPLE: &str = "#aa4499";
 /// For what ours is compared with.
-const GREY: &str = "#9a9a9a";
-const INK: &str = "#222222";
+pub(crate) const GREY: &str = "#9a9a9a";
+pub(crate) const INK: &str = "#222222";
 /// For axes and their labels.
-const PALE_INK: &str = "#595959";
-const GRID: &str = "#dddddd";
+pub(crate) const PALE_INK: &str = "#595959";
+pub(crate) const GRID: &str = "#dddddd";
 
 /// Colours of series, in order.
-const SERIES: [&str; 4] = [BLUE, VERMILION, GREEN, PURPLE];
+pub(crate) const SERIES: [&str; 4] = [BLUE, VERMILION, GREEN, PURPLE];
 
 /// Three digits, fewer behind the point for larger numbers: 512, 42.1, 6.84, 0.103.
 pub fn short(number: f64) -> String {
