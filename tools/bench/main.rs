@@ -52,6 +52,7 @@ Examples:
   munit-bench start --model photo2illustration
   munit-bench start --dim 64 --soak 600
   munit-bench train --dim 16 --size 128 --precision bf16
+  munit-bench train --dim 16 --size 256 --batch 8 --data datasets/mine
   munit-bench steps --dim 64 --size 1920x1080 --device cuda
   munit-bench verify --device cuda
   munit-bench report results --page docs/benchmarks.md";
@@ -164,6 +165,10 @@ struct TrainArguments {
     /// Pictures of each domain in an iteration
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
+    /// Folder with trainA and trainB, whose pictures are loaded as in training; without it, pictures
+    /// are random and nothing is loaded
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// Weight of the cycle; 0 leaves it out
     #[arg(long, value_name = "WEIGHT", default_value_t = 10.0)]
     cycle: f64,
@@ -297,6 +302,7 @@ fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
     config.discriminator.dim = arguments.dim;
     let result = measure_training(
         &config,
+        arguments.data.as_deref(),
         arguments.device,
         arguments.threads,
         arguments.warm_up,

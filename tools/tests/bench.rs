@@ -373,6 +373,51 @@ fn iterations_of_training_are_timed() {
     assert_eq!((&result["dim"], &result["batch"]), (&4.into(), &1.into()));
 }
 
+#[test]
+fn training_on_files_tells_how_long_it_waited_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for domain in ["trainA", "trainB"] {
+        let pictures = folder.path().join(domain);
+        std::fs::create_dir(&pictures).unwrap();
+        for number in 0..4u32 {
+            let picture = image::RgbImage::from_fn(70, 66, |x, y| {
+                image::Rgb([(x * (3 + number)) as u8, (y * 5) as u8, 9])
+            });
+            picture
+                .save(pictures.join(format!("{number}.png")))
+                .unwrap();
+        }
+    }
+    let result = measured(&[
+        "train",
+        "--dim",
+        "4",
+        "--size",
+        "64",
+        "--batch",
+        "2",
+        "--data",
+        folder.path().to_str().unwrap(),
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--iterations",
+        "3",
+        "--warm-up",
+        "1",
+        "--json",
+    ]);
+    let waiting = times(&result["loading"], "waiting_ms");
+    let whole = times(&result, "ms");
+    assert_eq!((waiting.len(), whole.len()), (3, 3));
+    for (waiting, whole) in waiting.iter().zip(&whole) {
+        assert!(waiting <= whole, "{waiting} of {whole}");
+    }
+    let rate = result["loading"]["pictures_per_second"].as_f64().unwrap();
+    assert!(rate > 0.0 && rate.is_finite(), "{rate}");
+}
+
 /// Results as measurements print them, under names that put them into this order.
 fn write_results(folder: &Path) {
     let subject = |size: &str| {

@@ -1,6 +1,7 @@
 //! Iterations of training.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -11,7 +12,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::statistics::Spread;
 use crate::config::TrainConfig;
+use crate::data::{DataLayout, Loader, PictureSet};
 use crate::recipe::Recipe;
+use crate::run::loader_settings;
 use crate::trainer::{Trainer, noise_generator};
 
 /// Times of iterations.
@@ -36,15 +39,33 @@ pub struct TrainResult {
     pub threads: usize,
     /// Milliseconds of each iteration after warm-up.
     pub ms: Vec<f64>,
+    /// How the pictures came, if they were a set's and not random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loading: Option<Loading>,
 }
 
+/// Whether training had to wait for its pictures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Loading {
+    /// Threads that decode.
+    pub workers: usize,
+    /// Pictures of both domains a second of the loader alone, each decoded from its file.
+    pub pictures_per_second: f64,
+    /// Milliseconds that each iteration after warm-up waited for its batch.
+    pub waiting_ms: Vec<f64>,
+}
+
+/// Most pictures that the loader is measured with alone.
+const PICTURES_ALONE: usize = 400;
+
 /// Times `iterations` iterations after `warm_up` others, on random pictures of the size of the crops
-/// of `config`.
+/// of `config`, or on those of `data`, a folder with `trainA` and `trainB`, as training loads them.
 ///
 /// # Errors
-/// A configuration that no network fits; a device that is not there; no memory.
+/// A configuration that no network fits; a device that is not there; no memory; no pictures.
 pub fn measure_training(
     config: &TrainConfig,
+    data: Option<&Path>,
     device: DeviceChoice,
     threads: usize,
     warm_up: usize,
@@ -52,6 +73,10 @@ pub fn measure_training(
 ) -> Result<TrainResult> {
     use_threads(threads);
     let device = device.resolve()?;
+    let mut sets = data.map(TrainingSets::find).transpose()?;
+    let alone = sets.as_ref().map(|sets| sets.pictures_per_second(config));
+    let alone = alone.transpose()?;
+    let mut loader = sets.take().map(|sets| sets.loader(config)).transpose()?;
     let mut random = noise_generator(config.seed, 0);
     let mut picture = |channels: i64| -> Result<Tensor> {
         let (height, width) = (config.crop_image_height, config.crop_image_width);
@@ -65,16 +90,32 @@ pub fn measure_training(
     };
     let (x_a, x_b) = (picture(config.input_dim_a)?, picture(config.input_dim_b)?);
     let mut trainer = Trainer::new(config.clone(), device, None)?;
-    let mut iterate = || -> Result<f64> {
+    let milliseconds = |begin: Instant| begin.elapsed().as_secs_f64() * 1e3;
+    // Milliseconds of an iteration, and of waiting in it.
+    let mut iterate = || -> Result<(f64, f64)> {
         let begin = Instant::now();
-        trainer.step(&x_a, &x_b, &mut |shape| Ok(normal(&mut random, shape)?))?;
+        let batch = loader.as_mut().map(Loader::next_batch).transpose()?;
+        let waited = milliseconds(begin);
+        let (a, b) = match &batch {
+            Some(batch) => (batch.a.f_to_device(device)?, batch.b.f_to_device(device)?),
+            None => (x_a.shallow_clone(), x_b.shallow_clone()),
+        };
+        trainer.step(&a, &b, &mut |shape| Ok(normal(&mut random, shape)?))?;
         wait_for(device)?;
-        Ok(begin.elapsed().as_secs_f64() * 1e3)
+        Ok((milliseconds(begin), waited))
     };
     for _ in 0..warm_up {
         iterate()?;
     }
-    let ms = (0..iterations).map(|_| iterate()).collect::<Result<_>>()?;
+    let timed = (0..iterations)
+        .map(|_| iterate())
+        .collect::<Result<Vec<_>>>()?;
+    let (ms, waiting_ms) = timed.into_iter().unzip();
+    let loading = alone.map(|pictures_per_second| Loading {
+        workers: config.num_workers,
+        pictures_per_second,
+        waiting_ms,
+    });
     Ok(TrainResult {
         dim: config.generator.dim,
         size: config.crop_image_height,
@@ -91,7 +132,49 @@ pub fn measure_training(
         },
         threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
         ms,
+        loading,
     })
+}
+
+/// The pictures of both domains.
+struct TrainingSets {
+    a: PictureSet,
+    b: PictureSet,
+}
+
+impl TrainingSets {
+    fn find(data: &Path) -> Result<Self> {
+        let layout = DataLayout::from_root(data)?;
+        Ok(Self {
+            a: PictureSet::scan(&layout.train_a)?,
+            b: PictureSet::scan(&layout.train_b)?,
+        })
+    }
+
+    fn loader(self, config: &TrainConfig) -> Result<Loader> {
+        Loader::new(self.a, self.b, loader_settings(config), 0)
+    }
+
+    /// Of a loader with nothing else to do. No picture comes twice, so that each is decoded.
+    fn pictures_per_second(&self, config: &TrainConfig) -> Result<f64> {
+        let first = |set: &PictureSet| PictureSet {
+            paths: set.paths.iter().take(PICTURES_ALONE / 2).cloned().collect(),
+            ..set.clone()
+        };
+        let sets = Self {
+            a: first(&self.a),
+            b: first(&self.b),
+        };
+        let fewer = sets.a.paths.len().min(sets.b.paths.len());
+        let batches = (fewer / config.batch_size).max(1);
+        let begin = Instant::now();
+        let mut loader = sets.loader(config)?;
+        for _ in 0..batches {
+            loader.next_batch()?;
+        }
+        let pictures = 2 * batches * config.batch_size;
+        Ok(pictures as f64 / begin.elapsed().as_secs_f64())
+    }
 }
 
 /// Waits until a device that computes behind the program's back has done what it was given.
@@ -101,6 +184,22 @@ fn wait_for(device: Device) -> Result<()> {
         done.f_double_value(&[0])?;
     }
     Ok(())
+}
+
+impl Loading {
+    /// In a sentence, beside the iterations' milliseconds.
+    pub fn told(&self, ms: &[f64], batch: usize) -> String {
+        let total: f64 = ms.iter().sum();
+        let waited: f64 = self.waiting_ms.iter().sum();
+        format!(
+            "{:.1} % of the time waiting for pictures; the loader alone decodes {:.0} pictures a \
+             second with {} threads, training takes {:.1}",
+            100.0 * waited / total.max(f64::MIN_POSITIVE),
+            self.pictures_per_second,
+            self.workers,
+            2e3 * (ms.len() * batch) as f64 / total.max(f64::MIN_POSITIVE)
+        )
+    }
 }
 
 impl fmt::Display for TrainResult {
@@ -115,6 +214,7 @@ impl fmt::Display for TrainResult {
             device,
             threads,
             ms,
+            loading,
         } = self;
         writeln!(
             formatter,
@@ -122,8 +222,11 @@ impl fmt::Display for TrainResult {
              {threads} threads",
             recipe.name()
         )?;
-        match Spread::of(ms) {
-            Some(spread) => writeln!(formatter, "{spread} for an iteration"),
+        if let Some(spread) = Spread::of(ms) {
+            writeln!(formatter, "{spread} for an iteration")?;
+        }
+        match loading {
+            Some(loading) => writeln!(formatter, "{}", loading.told(ms, *batch)),
             None => Ok(()),
         }
     }

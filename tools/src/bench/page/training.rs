@@ -27,6 +27,7 @@ impl Page {
                 device,
                 threads,
                 ms,
+                loading: _,
             } = result;
             if let Some(spread) = Spread::of(ms) {
                 line!(
@@ -39,5 +40,17 @@ impl Page {
             }
         }
         line!(self);
+        for result in results {
+            if let Some(loading) = &result.loading {
+                let TrainResult {
+                    dim, size, batch, ..
+                } = result;
+                line!(
+                    self,
+                    "Dim {dim}, {batch} of {size}x{size}, with pictures from files: {}.\n",
+                    loading.told(&result.ms, *batch)
+                );
+            }
+        }
     }
 }
