@@ -77,3 +77,111 @@ fn help_and_version_are_answers() {
         );
     }
 }
+
+#[test]
+fn every_program_completes_its_command_lines_in_every_shell() {
+    for (name, path) in PROGRAMS {
+        for (shell, mark) in [
+            ("bash", "complete "),
+            ("zsh", "#compdef "),
+            ("fish", "complete "),
+        ] {
+            let arguments = ["--completions", shell];
+            let output = Command::new(path).args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{name}");
+            let script = String::from_utf8(output.stdout).unwrap();
+            assert!(
+                script.contains(mark) && script.contains(name),
+                "{name} {shell}"
+            );
+            assert!(script.contains("version"), "{name} {shell}");
+        }
+        let output = Command::new(path)
+            .args(["--completions", "sh"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}");
+    }
+}
+
+#[test]
+fn bash_takes_the_completions() {
+    for (name, path) in PROGRAMS {
+        let output = Command::new(path)
+            .args(["--completions", "bash"])
+            .output()
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("script");
+        std::fs::write(&script, output.stdout).unwrap();
+        let checked = Command::new("bash")
+            .arg("-n")
+            .arg(&script)
+            .output()
+            .unwrap();
+        assert!(checked.status.success(), "{name}: {checked:?}");
+    }
+}
+
+#[test]
+fn data_is_given_as_json_where_it_is_asked_for() {
+    let listed: [(&str, &[&[&str]]); 6] = [
+        ("munit-bench", &[&["network"], &["compare"], &["train"]]),
+        ("munit-evaluate", &[&[], &["pairs"]]),
+        ("munit-export", &[&[]]),
+        ("munit-info", &[&[]]),
+        ("munit-prepare", &[&["dedupe"]]),
+        ("munit-style", &[&["list"], &["add"]]),
+    ];
+    for (name, commands) in listed {
+        let (_, path) = PROGRAMS.iter().find(|(known, _)| *known == name).unwrap();
+        for command in commands {
+            let output = Command::new(path)
+                .args(*command)
+                .arg("--help")
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("--json"), "{name} {command:?}: {text}");
+        }
+    }
+}
+
+/// A flag that several programs have takes the same kind of value in each.
+#[test]
+fn flags_of_one_name_are_of_one_kind() {
+    let mut kinds = std::collections::BTreeMap::new();
+    for (name, path) in PROGRAMS {
+        let output = Command::new(path).arg("--help").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for flag in [
+            "--device",
+            "--seed",
+            "--threads",
+            "--json",
+            "--a2b",
+            "--b2a",
+        ] {
+            let line = text.lines().map(str::trim).find(|line| {
+                let rest = line.strip_prefix(flag);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            });
+            let Some(line) = line else { continue };
+            let value = line[flag.len()..].trim_start();
+            let value = value
+                .split_whitespace()
+                .next()
+                .filter(|word| word.starts_with('<'));
+            let known = kinds
+                .entry(flag)
+                .or_insert((value.map(str::to_owned), *name));
+            assert_eq!(
+                known.0.as_deref(),
+                value,
+                "{flag} in {name} and {}",
+                known.1
+            );
+        }
+    }
+    assert!(kinds.len() > 4, "{kinds:?}");
+}
