@@ -134,7 +134,6 @@ constexpr int CAPTURE_MODE_THREAD_LOCAL = 1;
 extern "C" char* munit_graph_begin(void** graph) {
     return message_of([&] {
         const auto construct = graph_function<void(void*, bool)>("_ZN2at4cuda9CUDAGraphC1Eb");
-        const auto destroy = graph_function<void(void*)>("_ZN2at4cuda9CUDAGraphD1Ev");
         const auto begin = graph_function<void(void*, std::pair<unsigned long long, unsigned long long>, int)>(
             "_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode");
         auto* memory = new GraphMemory();
@@ -144,13 +143,8 @@ extern "C" char* munit_graph_begin(void** graph) {
             delete memory;
             throw;
         }
-        try {
-            begin(memory, {0, 0}, CAPTURE_MODE_THREAD_LOCAL);
-        } catch (...) {
-            destroy(memory);
-            delete memory;
-            throw;
-        }
+        // After a failure it is neither destroyed nor freed: the allocator may ask it already.
+        begin(memory, {0, 0}, CAPTURE_MODE_THREAD_LOCAL);
         *graph = memory;
     });
 }
@@ -161,6 +155,27 @@ extern "C" char* munit_graph_end(void* graph, void** executable) {
         graph_function<void(void*)>("_ZN2at4cuda9CUDAGraph11capture_endEv")(graph);
         *executable = graph_function<void*(void*)>("_ZN2at4cuda9CUDAGraph19raw_cuda_graph_execEv")(graph);
     });
+}
+
+// After a failure: libtorch's own end of a recording throws as soon as CUDA tells it that the recording
+// has become invalid. This makes sure that the stream is not recorded any more, and clears the calling
+// thread's last error, which would otherwise be taken for that of whatever is called next.
+extern "C" void munit_graph_abandon(void* stream) {
+    // By CUDA's own C functions, whose statuses are ints; where they are missing nothing was recorded.
+    const auto is_capturing = reinterpret_cast<int (*)(void*, int*)>(dlsym(RTLD_DEFAULT, "cudaStreamIsCapturing"));
+    const auto end = reinterpret_cast<int (*)(void*, void**)>(dlsym(RTLD_DEFAULT, "cudaStreamEndCapture"));
+    const auto destroy = reinterpret_cast<int (*)(void*)>(dlsym(RTLD_DEFAULT, "cudaGraphDestroy"));
+    const auto last_error = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "cudaGetLastError"));
+    if (is_capturing == nullptr || end == nullptr || destroy == nullptr || last_error == nullptr) {
+        return;
+    }
+    int status = 0;
+    void* recorded = nullptr;
+    // 0: not recorded; otherwise recorded, or recorded in vain.
+    if (is_capturing(stream, &status) == 0 && status != 0 && end(stream, &recorded) == 0 && recorded != nullptr) {
+        destroy(recorded);
+    }
+    last_error();
 }
 
 extern "C" char* munit_graph_free(void* graph) {

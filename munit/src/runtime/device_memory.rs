@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int};
 
 use tch::Device;
 
+use super::cuda::TURNS;
 use super::stream::{check, number};
 
 unsafe extern "C" {
@@ -23,6 +24,7 @@ pub fn device_memory(device: Device) -> Option<u64> {
 /// Gives back what libtorch holds of a device's memory only to use it again; the device comes to rest
 /// for it. Does nothing for the CPU.
 pub fn release_device_memory(device: Device) {
+    let _turn = TURNS.together();
     // SAFETY: any number is checked. A device that libtorch does not have holds nothing.
     let _ = check(unsafe { munit_device_release_memory(number(device)) });
 }

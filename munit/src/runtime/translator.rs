@@ -1,17 +1,19 @@
 //! A model on a device, ready to translate frames.
 
+use std::sync::RwLockReadGuard;
 use std::time::{Duration, Instant};
 
 use half::bf16;
 use tch::{Device, Kind, Tensor};
 
 use super::border::Border;
-use super::cuda::{Chosen, Frame, FrameLayout, Kernels};
+use super::cuda::{Chosen, Frame, FrameLayout, Kernels, TURNS};
 use super::element::{Element, as_channels_last, channels_last, elements, elements_mut};
 use super::generator::{Generator, StyleEncoder};
 use super::layers::{Map, Placement};
 use super::pixels::{self, Pixels, Staging};
 use super::stream::{Stream, synchronize_device};
+use super::warnings::warn;
 use super::{DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision};
 use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode};
 
@@ -117,6 +119,7 @@ impl Translator {
         kernels: Option<&'static Kernels>,
     ) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
+        let _turn = (device != Device::Cpu).then(|| TURNS.together());
         let architecture = &model.metadata.architecture;
         let placement = Placement {
             device,
@@ -175,6 +178,11 @@ impl Translator {
     /// are unless this says otherwise, or kernel by kernel. For measurements.
     pub fn use_graphs(&mut self, with_graphs: bool) {
         self.with_graphs = with_graphs;
+        self.drop_frame();
+    }
+
+    fn drop_frame(&mut self) {
+        let _turn = self.frame.is_some().then(|| TURNS.together());
         self.frame = None;
     }
 
@@ -234,6 +242,7 @@ impl Translator {
         {
             return self.translate_with_kernels(kernels, input, output, style, strength);
         }
+        let _turn = self.turn();
         let stream = self.own_stream()?;
         let entered = stream.enter()?;
         let set = self.generator.set_style(style);
@@ -278,6 +287,25 @@ impl Translator {
         })
     }
 
+    /// To be held while something is computed on a CUDA device outside of a graph, until it is waited
+    /// for.
+    fn turn(&self) -> Option<RwLockReadGuard<'static, ()>> {
+        let on_device = self.device != Device::Cpu || self.generator.kernels().is_some();
+        on_device.then(|| TURNS.together())
+    }
+
+    /// Does `work`, which is not a frame's, on the device and waits for it: frames use the same memory
+    /// on another stream.
+    fn off_frames<R>(&mut self, work: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        let _turn = self.turn();
+        let result = work(self);
+        if self.device != Device::Cpu {
+            let done = Stream::current(self.device)?.synchronize();
+            return result.and_then(|result| done.map(|()| result));
+        }
+        result
+    }
+
     /// Translates a frame that is not resized.
     fn translate_with_kernels(
         &mut self,
@@ -295,22 +323,32 @@ impl Translator {
             height: input.height,
             divisible: self.divisible((input.height, input.width)),
         };
-        let stream = match self.device {
+        let mut stream = match self.device {
             Device::Cpu => None,
             _ => Some(self.own_stream()?),
         };
-        let entered = stream.map(Stream::enter).transpose()?;
-        if self.frame.as_ref().map(Frame::layout) != Some(layout) {
+        let mut entered = stream.map(Stream::enter).transpose()?;
+        let fits = |frame: &Frame| frame.layout() == layout;
+        let is_recorded = self.with_graphs
+            && self
+                .frame
+                .as_ref()
+                .is_some_and(|frame| fits(frame) && frame.is_recorded());
+        let mut turn = if is_recorded { None } else { self.turn() };
+        if !self.frame.as_ref().is_some_and(fits) {
             // The old memory first.
             self.frame = None;
             self.frame = Some(Frame::new(kernels, layout)?);
         }
+        // Where there is a graph, this writes to memory that the graph reads.
         self.generator.set_style(style)?;
         let Self {
             frame: Some(frame),
             generator,
             chosen,
             with_graphs,
+            stream: own_stream,
+            device,
             ..
         } = self
         else {
@@ -318,11 +356,36 @@ impl Translator {
         };
         frame.stage(input, strength)?;
         let uploaded = Instant::now();
-        let set_off = frame.set_off(generator, chosen, with_graphs);
+        let mut has_failed = false;
+        if *with_graphs && frame.can_be_recorded(*chosen) {
+            stream.map_or(Ok(()), Stream::synchronize)?;
+            drop(turn.take());
+            if let Err(reason) = frame.record(generator) {
+                *with_graphs = false;
+                has_failed = true;
+                warn(&format!(
+                    "frames are translated without a CUDA graph, which is slower at small sizes: \
+                     {reason}"
+                ));
+                turn = Some(TURNS.together());
+                if let Some(used) = &mut stream {
+                    // The one on which recording failed may be of no use any more.
+                    drop(entered.take());
+                    *used = *own_stream.insert(Stream::new(*device)?);
+                    entered = Some(used.enter()?);
+                }
+            }
+        }
+        let mut set_off = frame.set_off(generator, chosen, *with_graphs);
+        if has_failed && set_off.is_err() {
+            // cuDNN may have told of the failed recording once more, and does so once.
+            set_off = frame.set_off(generator, chosen, *with_graphs);
+        }
         let computed = Instant::now();
         // Also after a failure: the memory is written again with the next frame.
         let done = stream.map_or(Ok(()), Stream::synchronize);
         drop(entered);
+        drop(turn);
         set_off?;
         done?;
         frame.deliver(output)?;
@@ -438,7 +501,7 @@ impl Translator {
     pub fn translate_tensor(&mut self, picture: &Tensor, style: &StyleCode) -> Result<Tensor> {
         let styles = std::slice::from_ref(style);
         let translation = self.translate_in_styles(picture, styles)?;
-        Ok(translation.f_to_device(Device::Cpu)?)
+        self.off_frames(|_| Ok(translation.f_to_device(Device::Cpu)?))
     }
 
     /// Translates a picture `[1, C, H, W]` of single-precision values in [-1, 1] once for each of
@@ -463,6 +526,16 @@ impl Translator {
             }
         };
         self.check_size(height as usize, width as usize)?;
+        self.off_frames(|translator| translator.decode_in(picture, (height, width), styles))
+    }
+
+    /// The network's own outputs of height and width as given, one for each style.
+    fn decode_in(
+        &mut self,
+        picture: &Tensor,
+        (height, width): (i64, i64),
+        styles: &[StyleCode],
+    ) -> Result<Tensor> {
         let map = self.surrounded(&picture.f_to_device(self.device)?)?;
         let content = self.generator.encode_content(&map)?;
         let mut translations = Vec::with_capacity(styles.len());
@@ -485,12 +558,7 @@ impl Translator {
                 "no style was given to translate in".to_owned(),
             ));
         }
-        let translations = Tensor::f_cat(&translations, 0)?;
-        if let Some(kernels) = self.generator.kernels() {
-            // Frames use the same memory on another stream.
-            kernels.wait()?;
-        }
-        Ok(translations)
+        Ok(Tensor::f_cat(&translations, 0)?)
     }
 
     /// Runs once at this picture size, so that the first frame is not late.
@@ -538,6 +606,7 @@ impl Translator {
             resize_input(&tensor, (side(size.0), side(size.1)))?
         };
         let border = encoder.border();
+        let _turn = self.turn();
         let padded = border.surround(&sized.f_to_device(self.device)?)?;
         encoder.forward(Map {
             tensor: as_channels_last(&padded)?,
@@ -604,6 +673,12 @@ impl Translator {
             )));
         }
         Ok(())
+    }
+}
+
+impl Drop for Translator {
+    fn drop(&mut self) {
+        self.drop_frame();
     }
 }
 
@@ -829,6 +904,57 @@ mod tests {
                     }
                 }
             }
+        }
+
+        /// Nothing is recorded on the CPU, so that trying to fails.
+        #[test]
+        fn a_frame_that_cannot_be_recorded_is_translated_all_the_same() {
+            let model = random_model(&small(Family::Munit), 4);
+            let mut translator = translator(&model, Direction::A2b, Precision::Fp32);
+            let style = StyleCode::sample(1, translator.style_dim());
+            let formats = (PictureFormat::Rgb, PictureFormat::Rgb);
+            let mut frame = || {
+                let frame = translated(&mut translator, formats, (24, 20), &style, 1.0);
+                (frame, translator.with_graphs)
+            };
+            let (first, with_graphs) = frame();
+            assert!(with_graphs, "tried before the convolutions are chosen");
+            assert_eq!(frame(), (first.clone(), false));
+            assert_eq!(frame(), (first, false));
+        }
+
+        #[test]
+        fn frames_and_recording_take_turns() {
+            /// Far longer than a frame takes; on a slow machine a failure may be overlooked.
+            const LONG: Duration = Duration::from_millis(300);
+            let model = random_model(&small(Family::Munit), 4);
+            let mut translator = translator(&model, Direction::A2b, Precision::Fp32);
+            let style = StyleCode::sample(1, translator.style_dim());
+            let formats = (PictureFormat::Rgb, PictureFormat::Rgb);
+            let (sender, frames) = std::sync::mpsc::channel();
+            let (begin, next) = std::sync::mpsc::channel();
+            let recording = TURNS.alone();
+            let thread = std::thread::spawn(move || {
+                for _ in 0..2 {
+                    let frame = translated(&mut translator, formats, (24, 20), &style, 1.0);
+                    sender.send(frame).unwrap();
+                    // The next frame begins when it may.
+                    next.recv().unwrap();
+                }
+            });
+            assert!(frames.recv_timeout(LONG).is_err(), "a recording is on");
+            drop(recording);
+            let first = frames.recv().unwrap();
+            let other_work = TURNS.together();
+            begin.send(()).unwrap();
+            assert!(
+                frames.recv_timeout(LONG).is_err(),
+                "recorded beside other work"
+            );
+            drop(other_work);
+            assert_eq!(frames.recv().unwrap(), first);
+            begin.send(()).unwrap();
+            thread.join().unwrap();
         }
 
         #[test]

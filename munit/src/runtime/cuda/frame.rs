@@ -12,7 +12,6 @@ use crate::Result;
 use crate::runtime::generator::Generator;
 use crate::runtime::layers::Map;
 use crate::runtime::stream::Stream;
-use crate::runtime::warnings::warn;
 use crate::runtime::{PictureFormat, PictureMut, PictureRef};
 
 /// Bytes behind a picture's that hold the strength.
@@ -92,31 +91,40 @@ impl Frame {
         Ok(())
     }
 
-    /// Sets off the translation of the staged picture on the calling thread's current stream, as a
-    /// graph where `with_graph` is true and the convolutions have been chosen before. A graph that
-    /// cannot be recorded turns `with_graph` false, with a warning.
+    /// Whether there is a graph.
+    pub(in crate::runtime) fn is_recorded(&self) -> bool {
+        self.graph.is_some()
+    }
+
+    /// Whether all is ready for a graph: the convolutions have been chosen before.
+    pub(in crate::runtime) fn can_be_recorded(&self, chosen: Option<Chosen>) -> bool {
+        self.graph.is_none() && chosen == Some(self.here())
+    }
+
+    /// Records the translation of whatever picture is staged on the calling thread's current stream, on
+    /// which nothing is under way. The calling thread holds no turn.
+    ///
+    /// # Errors
+    /// Where it cannot be recorded. The stream should not be used any more.
+    pub(in crate::runtime) fn record(&mut self, generator: &mut Generator) -> Result<()> {
+        let stream = match self.kernels.device {
+            Device::Cpu => std::ptr::null_mut(),
+            device => Stream::current(device)?.handle()?,
+        };
+        self.graph = Some(Graph::record(stream, || self.compute(generator))?);
+        Ok(())
+    }
+
+    /// Sets off the translation of the staged picture on the calling thread's current stream: the graph
+    /// if `with_graph` is true and there is one, which needs no turn, or step by step.
     pub(in crate::runtime) fn set_off(
         &mut self,
         generator: &mut Generator,
         chosen: &mut Option<Chosen>,
-        with_graph: &mut bool,
+        with_graph: bool,
     ) -> Result<()> {
-        if *with_graph {
-            if self.graph.is_none() && *chosen == Some(self.here()) && self.kernels.has_graphs() {
-                match Graph::record(|| self.compute(generator)) {
-                    Ok(graph) => self.graph = Some(graph),
-                    Err(reason) => {
-                        *with_graph = false;
-                        warn(&format!(
-                            "frames are translated without a CUDA graph, which is slower at small \
-                             sizes: {reason}"
-                        ));
-                    }
-                }
-            }
-            if let Some(graph) = &self.graph {
-                return self.kernels.launch_graph(graph);
-            }
+        if let Some(graph) = self.graph.as_ref().filter(|_| with_graph) {
+            return self.kernels.launch_graph(graph);
         }
         self.compute(generator)?;
         *chosen = Some(self.here());
@@ -186,10 +194,6 @@ impl Frame {
 }
 
 impl Kernels {
-    fn has_graphs(&self) -> bool {
-        matches!(self.code, Code::Device { .. })
-    }
-
     fn launch_graph(&self, graph: &Graph) -> Result<()> {
         match &self.code {
             Code::Device {

@@ -3,19 +3,22 @@
 use std::ffi::{c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 
+use super::turns::TURNS;
 use crate::Result;
 use crate::runtime::stream::check;
 
 unsafe extern "C" {
     fn munit_graph_begin(graph: *mut *mut c_void) -> *mut c_char;
     fn munit_graph_end(graph: *mut c_void, executable: *mut *mut c_void) -> *mut c_char;
+    fn munit_graph_abandon(stream: *mut c_void);
     fn munit_graph_free(graph: *mut c_void) -> *mut c_char;
 }
 
 /// libtorch's bookkeeping for graphs is not made for several threads.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+static FREEING: Mutex<()> = Mutex::new(());
 
-/// A recorded sequence of work, with the memory that libtorch has allocated meanwhile.
+/// A recorded sequence of work, with the memory that libtorch has allocated meanwhile. Whoever drops it
+/// holds a turn.
 pub(super) struct Graph {
     recorded: *mut c_void,
     executable: *mut c_void,
@@ -25,13 +28,24 @@ pub(super) struct Graph {
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Records what `work` sets off on the calling thread's current stream, which must not be the
-    /// default one. Nothing is computed.
+    /// Records what `work` sets off on `stream`, the calling thread's current one, on which nothing is
+    /// under way, and which must not be the default one. Nothing is computed. The calling thread holds
+    /// no turn.
     ///
     /// # Errors
-    /// Those of `work`; work that cannot be recorded; a libtorch without graphs.
-    pub(super) fn record(work: impl FnOnce() -> Result<()>) -> Result<Self> {
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Those of `work`; work that cannot be recorded; a libtorch without graphs. The stream should not
+    /// be used any more.
+    pub(super) fn record(stream: *mut c_void, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let _turn = TURNS.alone();
+        let graph = Self::record_alone(work);
+        if graph.is_err() {
+            // SAFETY: the caller's stream, of which no more is asked than whether it is recorded.
+            unsafe { munit_graph_abandon(stream) };
+        }
+        graph
+    }
+
+    fn record_alone(work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let mut recorded = std::ptr::null_mut();
         let mut executable = std::ptr::null_mut();
         // SAFETY: what is passed can be written; the graph is one that has begun.
@@ -43,38 +57,26 @@ impl Graph {
                 recorded,
                 executable,
             };
-            if ended.is_err() {
+            if let Err(ended) = ended {
                 // libtorch still refers to it.
                 std::mem::forget(graph);
-            } else if done.is_err() {
-                graph.free();
-            } else {
-                return Ok(graph);
+                return Err(done.err().unwrap_or(ended));
             }
-            done.and(ended)?;
+            done.map(|()| graph)
         }
-        Err(tch::TchError::Torch("a graph could not be recorded".to_owned()).into())
     }
 
     /// What the driver launches.
     pub(super) fn executable(&self) -> *mut c_void {
         self.executable
     }
-
-    /// Without taking the lock, which the caller has.
-    fn free(self) {
-        let recorded = self.recorded;
-        std::mem::forget(self);
-        // SAFETY: it has been recorded and is not used again. A graph that cannot be freed is lost,
-        // and nothing more can be done about it.
-        let _ = check(unsafe { munit_graph_free(recorded) });
-    }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: as in `free`.
+        let _one = FREEING.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: it has been recorded and is not used again. A graph that cannot be freed is lost,
+        // and nothing more can be done about it.
         let _ = check(unsafe { munit_graph_free(self.recorded) });
     }
 }
@@ -90,7 +92,7 @@ mod tests {
         if tch::utils::has_cuda() {
             return;
         }
-        let error = Graph::record(|| panic!("nothing to record on"))
+        let error = Graph::record(std::ptr::null_mut(), || panic!("nothing to record on"))
             .err()
             .unwrap();
         assert!(error.to_string().contains("graph"), "{error}");

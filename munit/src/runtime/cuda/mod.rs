@@ -11,6 +11,7 @@ mod layers;
 mod pixels;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, c_void};
@@ -29,6 +30,7 @@ use driver::{Context, Driver, Function};
 pub(super) use frame::{Chosen, Frame, FrameLayout};
 pub(super) use layers::{Scratch, correct_ring, finish};
 pub(super) use pixels::Folded;
+pub(super) use turns::TURNS;
 
 const SOURCE: &str = include_str!("kernels.cu");
 
@@ -121,7 +123,7 @@ impl std::fmt::Debug for Kernels {
 
 impl Kernels {
     /// The kernels for a CUDA device, compiled once in a process; `None` where that cannot be, of
-    /// which a warning tells once.
+    /// which a warning tells once. Takes turns of its own.
     pub(super) fn of(device: Device, kind: Kind) -> Option<&'static Self> {
         type Compiled = HashMap<(usize, &'static str), Option<&'static Kernels>>;
         static COMPILED: Mutex<Option<Compiled>> = Mutex::new(None);
@@ -151,10 +153,14 @@ impl Kernels {
 
     fn compile(number: usize, kind: Kind, format: &str) -> Result<Self, String> {
         let driver = Driver::get()?;
+        let turn = TURNS.together();
         let (context, properties) = driver.open(number)?;
+        // What the compiler does concerns no device.
+        drop(turn);
         let compiler = Compiler::load(device::libtorch_folder().as_deref())?;
         let (major, minor) = properties.compute_capability;
         let code = compiler.compile(SOURCE, &format!("sm_{major}{minor}"), format)?;
+        let _turn = TURNS.together();
         driver.enter(context)?;
         Ok(Self {
             device: Device::Cuda(number),
