@@ -1,6 +1,7 @@
 //! Everything a run needs to go on, in one file that is either whole or not there.
 
-use std::fs;
+use std::fmt;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,7 @@ use munit::atomic_file;
 use munit::networks::Parameter;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
@@ -43,7 +44,34 @@ pub struct CheckpointHeader {
     pub pictures: [u32; 2],
     /// Where the run computes, see [`device_name`].
     pub device: String,
+    /// The figure by which checkpoints are compared, if the run has one and has read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<KeptFigure>,
 }
+
+/// A figure that says how good a checkpoint is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptFigure {
+    /// Its name in `losses.csv`.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// Values of a trainer that are NaN or infinite, so that there is nothing worth saving.
+#[derive(Debug)]
+pub struct NotFinite {
+    /// The tensor's name.
+    pub tensor: String,
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "the values of {} are no longer finite", self.tensor)
+    }
+}
+
+impl std::error::Error for NotFinite {}
 
 /// A checkpoint in memory.
 pub struct Checkpoint {
@@ -81,30 +109,30 @@ pub fn list(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Writes the state of `trainer` into `folder` and removes all but the newest `keep` of the
-/// checkpoints up to it. The same state gives the same bytes.
-///
-/// Checkpoints of later iterations are left alone: a run that went back because they are damaged
-/// must not count them among those that it keeps.
+/// Writes the state of `trainer` into `folder`. The same state gives the same bytes. Nothing else in
+/// the folder is touched, see [`crate::retention`].
 ///
 /// # Errors
-/// Weights that are not finite any more, a full disk, a folder that cannot be written; the older
-/// checkpoints are then still there.
-pub fn save(trainer: &Trainer, pictures: [u32; 2], folder: &Path, keep: usize) -> Result<PathBuf> {
+/// [`NotFinite`] for weights that are lost; a full disk, a folder that cannot be written.
+pub fn save(
+    trainer: &Trainer,
+    pictures: [u32; 2],
+    figure: Option<KeptFigure>,
+    folder: &Path,
+) -> Result<PathBuf> {
     let header = serde_json::to_string(&CheckpointHeader {
         format_version: FORMAT_VERSION,
         config: trainer.config().clone(),
         iteration: trainer.iteration,
         pictures,
         device: device_name(trainer),
+        figure,
     })?;
     let mut tensors = Vec::new();
     for (name, tensor) in state(trainer)? {
-        ensure!(
-            tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0,
-            "after iteration {} the values of {name} are no longer finite; a lower lr usually helps",
-            trainer.iteration
-        );
+        if tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            bail!(NotFinite { tensor: name });
+        }
         tensors.push((name, tensor.size(), bytes_of(&tensor)?));
     }
 
@@ -135,11 +163,6 @@ pub fn save(trainer: &Trainer, pictures: [u32; 2], folder: &Path, keep: usize) -
             .iter()
             .try_for_each(|(_, _, data)| file.write_all(data))
     })?;
-    let mut past = list(folder)?;
-    past.retain(|(iteration, _)| *iteration <= trainer.iteration);
-    for (_, old) in &past[..past.len().saturating_sub(keep)] {
-        fs::remove_file(old).with_context(|| format!("{}: cannot remove", old.display()))?;
-    }
     Ok(path)
 }
 
@@ -156,6 +179,23 @@ pub fn is_checkpoint(path: &Path) -> bool {
         serde_json::from_slice(&text).ok()
     };
     header().is_some_and(|header| header["__metadata__"][METADATA_KEY].is_string())
+}
+
+/// The figure that the checkpoint at `path` holds, `None` if it has none or is damaged. Reads its
+/// header alone.
+pub fn kept_figure(path: &Path) -> Option<KeptFigure> {
+    let mut file = File::open(path).ok()?;
+    let mut length = [0; size_of::<u64>()];
+    file.read_exact(&mut length).ok()?;
+    // As long as the header says that it is, and never longer than the file.
+    let mut entries = Vec::new();
+    file.take(u64::from_le_bytes(length))
+        .read_to_end(&mut entries)
+        .ok()?;
+    let entries: Map<String, Value> = serde_json::from_slice(&entries).ok()?;
+    let text = entries.get("__metadata__")?.get(METADATA_KEY)?.as_str()?;
+    let header: CheckpointHeader = serde_json::from_str(text).ok()?;
+    header.figure
 }
 
 impl Checkpoint {

@@ -78,6 +78,22 @@ impl TrainingPrecision {
     }
 }
 
+/// A return to an earlier state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Iterations that were done when it was seen that losses or weights were lost.
+    pub from: u64,
+    /// Iterations of the state that was gone back to.
+    pub to: u64,
+}
+
+/// Factor of the learning rates for each return.
+const ROLLBACK_GAMMA: f64 = 0.5;
+
+/// Noise of different returns comes from streams that lie so far apart: further than any run is long.
+const ROLLBACK_STREAMS: u64 = 1 << 48;
+
 /// Everything that decides what a run computes. Keys and defaults are those of the published
 /// configurations; keys that only we have are marked *ours*.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,8 +155,24 @@ pub struct TrainConfig {
     pub precision: TrainingPrecision,
     /// *Ours:* everything random in a run follows from it.
     pub seed: u64,
-    /// *Ours:* checkpoints that are kept.
+    /// *Ours:* the newest checkpoints, so many of which are kept.
     pub keep_checkpoints: usize,
+    /// *Ours:* at multiples of so many iterations a checkpoint is written and kept for good; 0 for
+    /// none.
+    pub keep_every: u64,
+    /// *Ours:* a column of `losses.csv`; the checkpoint with its best value is kept, too.
+    pub keep_best: Option<String>,
+
+    /// *Ours:* iterations between readings of the figures that [`crate::watch`] looks at.
+    pub watch_iter: u64,
+    /// *Ours:* iterations that are too early to be judged by those figures.
+    pub watch_after: u64,
+    /// *Ours:* iterations between new versions of the report.
+    pub report_iter: u64,
+    /// *Ours:* returns to a checkpoint after losses that were lost. The program writes them, since
+    /// learning rates and noise follow from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rollbacks: Vec<Rollback>,
 
     /// Weight of the adversarial loss.
     pub gan_w: f64,
@@ -279,6 +311,12 @@ impl Default for TrainConfig {
             precision: TrainingPrecision::Fp32,
             seed: 0,
             keep_checkpoints: 2,
+            keep_every: 0,
+            keep_best: None,
+            watch_iter: 500,
+            watch_after: 2000,
+            report_iter: 500,
+            rollbacks: Vec::new(),
             gan_w: 1.0,
             recon_x_w: 10.0,
             recon_s_w: 1.0,
@@ -417,6 +455,8 @@ impl TrainConfig {
             ("image_display_iter", self.image_display_iter),
             ("snapshot_save_iter", self.snapshot_save_iter),
             ("log_iter", self.log_iter),
+            ("watch_iter", self.watch_iter),
+            ("report_iter", self.report_iter),
             ("max_iter", self.max_iter),
             ("step_size", self.step_size),
             ("r1_every", self.r1_every),
@@ -631,7 +671,7 @@ impl TrainConfig {
                 let falling = self.lr_decay_share * self.max_iter as f64;
                 if left < falling { left / falling } else { 1.0 }
             }
-        };
+        } * ROLLBACK_GAMMA.powi(self.rollbacks.len() as i32);
         [self.lr * factor, self.lr_dis.unwrap_or(self.lr) * factor]
     }
 
@@ -649,6 +689,14 @@ impl TrainConfig {
             (self.encoded_styles * self.batch_size as f64 * iteration as f64).floor() as i64
         };
         until(iteration + 1) - until(iteration)
+    }
+}
+
+impl TrainConfig {
+    /// The stream of [`crate::trainer::noise_generator`] for the iteration after `iteration`: another
+    /// one after each rollback, so that what failed is not repeated.
+    pub fn noise_stream(&self, iteration: u64) -> u64 {
+        (self.rollbacks.len() as u64) * ROLLBACK_STREAMS + iteration
     }
 }
 
@@ -848,6 +896,26 @@ mod tests {
     }
 
     #[test]
+    fn rollbacks_halve_the_rates_and_change_the_noise() {
+        let mut config = TrainConfig {
+            lr: 8.0,
+            lr_dis: Some(16.0),
+            ..TrainConfig::default()
+        };
+        assert!(!config.to_yaml().unwrap().contains("rollbacks"));
+        let mut streams = vec![config.noise_stream(7)];
+        for (rates, from) in [([4.0, 8.0], 9), ([2.0, 4.0], 11)] {
+            config.rollbacks.push(Rollback { from, to: 5 });
+            assert_eq!(config.learning_rates(7), rates);
+            streams.push(config.noise_stream(7));
+        }
+        streams.dedup();
+        assert_eq!(streams.len(), 3);
+        let yaml = config.to_yaml().unwrap();
+        assert_eq!(TrainConfig::parse(&yaml, None).unwrap(), config);
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let config = TrainConfig {
             lr: 0.1 + 0.2,
@@ -921,6 +989,8 @@ mod tests {
             ("beta1: 1", "beta1"),
             ("ema_decay: 1.5", "ema_decay"),
             ("log_iter: 0", "log_iter"),
+            ("watch_iter: 0", "watch_iter"),
+            ("report_iter: 0", "report_iter"),
             ("keep_checkpoints: 0", "keep_checkpoints"),
             ("display_size: 1000", "display_size"),
             ("snapshot_save_minutes: 0", "snapshot_save_minutes"),

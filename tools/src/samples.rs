@@ -50,6 +50,21 @@ impl Samples {
         })
     }
 
+    /// The pictures, [N, C, H, W] in [-1, 1] for each domain.
+    pub fn pictures(&self) -> &Pair<Tensor> {
+        &self.pictures
+    }
+
+    /// What the domains show.
+    pub fn names(&self) -> &Pair<String> {
+        &self.names
+    }
+
+    /// The styles that stay the same, [1, style_dim] each.
+    pub fn fixed_styles(&self) -> &[Tensor] {
+        &self.fixed_styles
+    }
+
     /// The sheet after `iteration` iterations: for each direction inputs, reconstructions and
     /// translations with fixed and with random styles; for UNIT one translation.
     ///

@@ -11,7 +11,7 @@ use tch::{Device, Tensor};
 
 use crate::adam::{Adam, AdamOptions, FlatParameters, named};
 use crate::augmentation::augment;
-use crate::config::TrainConfig;
+use crate::config::{Rollback, TrainConfig};
 use crate::consistency::{self, Shift};
 use crate::ema::Ema;
 use crate::gradient_penalty::r1;
@@ -255,6 +255,11 @@ impl Trainer {
     /// The run's configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// Goes on with the learning rates and the noise that follow from these returns.
+    pub fn set_rollbacks(&mut self, rollbacks: Vec<Rollback>) {
+        self.config.rollbacks = rollbacks;
     }
 
     /// The device that the networks are on.

@@ -18,8 +18,8 @@ use tch::Device;
 /// Train a model that translates pictures between two domains.
 ///
 /// Give two folders of pictures, or a configuration in the published YAML form, or both: flags win
-/// over the file. Everything of a run lies in its folder: checkpoints, losses.csv, TensorBoard
-/// events, sample sheets and, at the end, model.safetensors for munitfilter. Ctrl-C writes a
+/// over the file. Everything of a run lies in its folder: checkpoints, report.html, losses.csv,
+/// TensorBoard events, sample sheets and, at the end, model.safetensors for munitfilter. Ctrl-C writes a
 /// checkpoint and leaves; --resume goes on.
 #[derive(Parser)]
 #[command(
@@ -131,6 +131,9 @@ struct Arguments {
     /// Iterations between sample sheets that are kept
     #[arg(long, value_name = "N")]
     samples_every: Option<u64>,
+    /// Show the newest samples on http://127.0.0.1:PORT while training [default port: 8765]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, conflicts_with = "check")]
+    preview: Option<Option<u16>>,
     /// Everything random in the run follows from it
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -141,6 +144,9 @@ struct Arguments {
     #[arg(long, value_name = "N")]
     threads: Option<i32>,
 }
+
+/// Where `--preview` is served unless a port is given.
+const PREVIEW_PORT: u16 = 8765;
 
 fn main() -> ExitCode {
     program::run("munit-train", |arguments| train(&arguments))
@@ -179,12 +185,18 @@ fn train(arguments: &Arguments) -> Result<()> {
         (false, Some(run_folder)) => run_folder,
         (_, run_folder) => return check(arguments, config, run_folder.as_ref(), device),
     };
-    match run::run(config, &run_folder, device, resume)? {
+    let preview = arguments.preview.map(|port| port.unwrap_or(PREVIEW_PORT));
+    let outcome = run::run(config, &run_folder, device, resume, preview)?;
+    eprintln!("report: {}", run_folder.report().display());
+    match outcome {
         Outcome::Finished(model) => {
+            let word = program::shell_word(&model);
             eprintln!("model: {}", model.display());
             eprintln!(
-                "try it: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={} ! videoconvert ! autovideosink",
-                program::shell_word(&model)
+                "translate a picture: munit-translate {word} picture.jpg translated.jpg --seed 1"
+            );
+            eprintln!(
+                "try it live: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={word} ! videoconvert ! autovideosink"
             );
         }
         Outcome::Stopped(checkpoint) => {

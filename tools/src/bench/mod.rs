@@ -3,7 +3,6 @@
 
 pub mod chart;
 pub mod compare;
-pub mod machine;
 pub mod matrix_product;
 pub mod network;
 pub mod page;

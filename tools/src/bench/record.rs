@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::compare::CompareResult;
-use super::machine::Machine;
 use super::network::NetworkResult;
 use super::pipeline::PipelineResult;
 use super::start::StartResult;
 use super::train::TrainResult;
+use crate::machine::Machine;
 use crate::program::shell_word;
 
 /// One measurement, one JSON object.

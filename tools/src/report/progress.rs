@@ -16,15 +16,28 @@ const FORECAST_AFTER: Duration = Duration::from_secs(60);
 /// Who waits longer does not want to know.
 const LONGEST_FORECAST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Time constant of the speed's moving average.
-const SMOOTHING: Duration = Duration::from_secs(30);
+/// Time constant of the speed that is shown.
+const SHORT_MEMORY: Duration = Duration::from_secs(30);
+
+/// Time constant of the speed that the time left is computed from. Sample sheets and checkpoints,
+/// which are minutes apart, must count in it.
+const LONG_MEMORY: Duration = Duration::from_secs(20 * 60);
+
+/// What takes longer than this, and so many times as long as usual, was a pause: somebody stopped the
+/// process or put the machine to sleep.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(60);
+const PAUSE_RATIO: f64 = 50.0;
 
 /// Shows iteration, speed, time left and a few losses on standard error.
 pub struct Progress {
     total: u64,
     images_per_iteration: u64,
     started: Instant,
+    done: u64,
+    /// Shown.
     speed: Speed,
+    /// For the time left.
+    steady_speed: Speed,
     values: String,
     forecast: bool,
     display: Display,
@@ -66,7 +79,9 @@ impl Progress {
             total,
             images_per_iteration,
             started: Instant::now(),
-            speed: Speed::new(done),
+            done,
+            speed: Speed::new(SHORT_MEMORY),
+            steady_speed: Speed::new(LONG_MEMORY),
             values: String::new(),
             forecast: false,
             display,
@@ -87,12 +102,38 @@ impl Progress {
         self.advance_at(iteration, self.started.elapsed());
     }
 
+    /// The run has gone back to `iteration`.
+    pub fn go_back(&mut self, iteration: u64) {
+        self.done = iteration;
+        self.speed.restart();
+        self.steady_speed.restart();
+        if let Display::Bar(bar) = &self.display {
+            bar.set_position(iteration);
+        }
+    }
+
+    /// Seconds for an iteration, all that goes on beside it included; `None` as long as nothing is
+    /// known.
+    pub fn seconds_per_iteration(&self) -> Option<f64> {
+        Some(1.0 / self.steady_speed.iterations_per_second()?)
+    }
+
+    /// Time to the end of the run; `None` as long as nothing is known, and for times beyond all
+    /// measure.
+    pub fn time_left(&self) -> Option<Duration> {
+        let left = self.total.saturating_sub(self.done) as f64 * self.seconds_per_iteration()?;
+        let left = Duration::try_from_secs_f64(left).ok()?;
+        (left < LONGEST_FORECAST).then_some(left)
+    }
+
     fn advance_at(&mut self, iteration: u64, now: Duration) {
+        self.done = iteration;
         self.speed.advance(iteration, now);
-        let pace = self.pace(iteration);
-        if now >= FORECAST_AFTER && !self.forecast {
+        self.steady_speed.advance(iteration, now);
+        let pace = self.pace();
+        if self.steady_speed.measured() >= FORECAST_AFTER && !self.forecast {
             self.forecast = true;
-            if let Some(left) = self.time_left(iteration) {
+            if let Some(left) = self.time_left() {
                 self.log_line(&format!(
                     "at this pace the run is done in {}, at {}",
                     short_time(left.as_secs_f64()),
@@ -141,61 +182,73 @@ impl Progress {
         }
     }
 
-    /// `None` as long as nothing is known, and for times beyond all measure.
-    fn time_left(&self, iteration: u64) -> Option<Duration> {
-        let speed = self.speed.iterations_per_second()?;
-        let left = self.total.saturating_sub(iteration) as f64 / speed;
-        let left = Duration::try_from_secs_f64(left).ok()?;
-        (left < LONGEST_FORECAST).then_some(left)
-    }
-
     /// For example `12.34 images/s  1h 02m left`; empty as long as nothing is known.
-    fn pace(&self, iteration: u64) -> String {
+    fn pace(&self) -> String {
         let Some(speed) = self.speed.iterations_per_second() else {
             return String::new();
         };
         let images = short_number(speed * self.images_per_iteration as f64);
-        match self.total.saturating_sub(iteration) {
-            0 => format!("{images} images/s"),
-            left => format!(
-                "{images} images/s  {} left",
-                short_time(left as f64 / speed)
-            ),
+        match self.time_left() {
+            Some(left) if self.done < self.total => {
+                format!("{images} images/s  {} left", short_time(left.as_secs_f64()))
+            }
+            _ => format!("{images} images/s"),
         }
     }
 }
 
-/// Iterations per second as a moving average over time: both the iterations and the time they
-/// took fade with [`SMOOTHING`], so the first figure is already unbiased, and iterations of a
-/// former run never count.
+/// Iterations per second as a moving average over time: both the iterations and the time they took
+/// fade, so the first figure is already unbiased. The first iteration, in which libtorch prepares
+/// itself, those of a former run, and pauses never count.
 struct Speed {
-    iteration: u64,
-    at: Duration,
+    memory: Duration,
+    /// The newest iteration, and when it was done.
+    newest: Option<(u64, Duration)>,
+    measured: Duration,
     faded_iterations: f64,
     faded_seconds: f64,
 }
 
 impl Speed {
-    fn new(done: u64) -> Self {
+    fn new(memory: Duration) -> Self {
         Self {
-            iteration: done,
-            at: Duration::ZERO,
+            memory,
+            newest: None,
+            measured: Duration::ZERO,
             faded_iterations: 0.0,
             faded_seconds: 0.0,
         }
     }
 
-    fn advance(&mut self, iteration: u64, now: Duration) {
-        let seconds = now.saturating_sub(self.at).as_secs_f64();
-        let fading = (-seconds / SMOOTHING.as_secs_f64()).exp();
-        let iterations = iteration.saturating_sub(self.iteration) as f64;
-        self.faded_iterations = self.faded_iterations * fading + iterations;
-        self.faded_seconds = self.faded_seconds * fading + seconds;
-        self.iteration = iteration;
-        self.at = now;
+    /// Another iteration follows than the next; the speed stays.
+    fn restart(&mut self) {
+        self.newest = None;
     }
 
-    /// `None` before the first iteration.
+    fn advance(&mut self, iteration: u64, now: Duration) {
+        let newest = self.newest.replace((iteration, now));
+        let Some((before, then)) = newest else {
+            return;
+        };
+        let took = now.saturating_sub(then);
+        let seconds = took.as_secs_f64();
+        let iterations = iteration.saturating_sub(before) as f64;
+        let usual = self.iterations_per_second().map(|speed| iterations / speed);
+        if took > SHORTEST_PAUSE && usual.is_some_and(|usual| seconds > PAUSE_RATIO * usual) {
+            return;
+        }
+        let fading = (-seconds / self.memory.as_secs_f64()).exp();
+        self.faded_iterations = self.faded_iterations * fading + iterations;
+        self.faded_seconds = self.faded_seconds * fading + seconds;
+        self.measured += took;
+    }
+
+    /// How long it has been measured.
+    fn measured(&self) -> Duration {
+        self.measured
+    }
+
+    /// `None` before the second iteration.
     fn iterations_per_second(&self) -> Option<f64> {
         let speed = self.faded_iterations / self.faded_seconds;
         (speed.is_finite() && speed > 0.0).then_some(speed)
@@ -203,7 +256,7 @@ impl Speed {
 }
 
 /// Four digits are enough to watch a loss.
-fn short_number(value: f64) -> String {
+pub fn short_number(value: f64) -> String {
     let size = value.abs();
     if !value.is_finite() || size == 0.0 {
         format!("{value}")
@@ -216,7 +269,7 @@ fn short_number(value: f64) -> String {
 }
 
 /// The two largest units: `2d 03h`, `1h 02m`, `4m 09s`, `12s`.
-fn short_time(seconds: f64) -> String {
+pub fn short_time(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     if days > 0 {
@@ -277,7 +330,7 @@ mod tests {
         progress.log_line("checkpoint written");
         assert_eq!(
             lines.text(),
-            "1/50  2.000 images/s  49s left  gen 3.214  dis 0.5000\n\
+            "1/50  gen 3.214  dis 0.5000\n\
              21/50  2.000 images/s  29s left  gen 3.214  dis 0.5000\n\
              41/50  2.000 images/s  9s left  gen 3.214  dis 0.5000\n\
              50/50  2.000 images/s  gen 3.214  dis 0.5000\n\
@@ -302,15 +355,54 @@ mod tests {
     }
 
     #[test]
-    fn iterations_before_a_resume_do_not_count_for_the_time_left() {
+    fn the_start_and_iterations_before_a_resume_do_not_count_for_the_time_left() {
         let (mut progress, lines) = plain(1000, 2000, 1);
-        progress.advance_at(1001, Duration::from_secs(2));
-        assert_eq!(lines.text(), "1001/2000  0.5000 images/s  33m 18s left\n");
+        // Half a minute until the first iteration is done.
+        progress.advance_at(1001, Duration::from_secs(30));
+        progress.advance_at(1011, Duration::from_secs(50));
+        assert_eq!(
+            lines.text(),
+            "1001/2000\n1011/2000  0.5000 images/s  32m 58s left\n"
+        );
+        assert_eq!(progress.seconds_per_iteration(), Some(2.0));
+    }
+
+    #[test]
+    fn pauses_do_not_count_but_slow_iterations_do() {
+        let mut now = Duration::ZERO;
+        let (mut progress, _) = plain(0, 1000, 1);
+        let mut advance = |iteration, seconds| {
+            now += Duration::from_secs(seconds);
+            progress.advance_at(iteration, now);
+            progress.seconds_per_iteration()
+        };
+        for iteration in 1..=20 {
+            advance(iteration, 1);
+        }
+        // A night.
+        assert_eq!(advance(21, 8 * 3600), Some(1.0));
+        // A sheet of samples.
+        let slow = advance(22, 20).unwrap();
+        assert!((1.8..2.1).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn a_run_that_goes_back_keeps_its_speed() {
+        let (mut progress, _) = plain(0, 100, 1);
+        for iteration in 1..=11 {
+            progress.advance_at(iteration, Duration::from_secs(iteration));
+        }
+        progress.go_back(5);
+        assert_eq!(progress.time_left(), Some(Duration::from_secs(95)));
+        progress.advance_at(6, Duration::from_secs(40));
+        progress.advance_at(7, Duration::from_secs(41));
+        assert_eq!(progress.seconds_per_iteration(), Some(1.0));
+        assert_eq!(progress.time_left(), Some(Duration::from_secs(93)));
     }
 
     #[test]
     fn the_speed_follows_a_change_within_a_few_time_constants() {
-        let mut speed = Speed::new(0);
+        let mut speed = Speed::new(SHORT_MEMORY);
         let mut now = Duration::ZERO;
         let mut iteration = 0;
         for (count, pause) in [(100, 1.0), (1000, 0.25)] {

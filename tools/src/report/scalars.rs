@@ -104,6 +104,53 @@ impl ScalarLog {
     }
 }
 
+/// The table as numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossTable {
+    /// Losses and figures.
+    pub names: Vec<String>,
+    /// In the order in which they were written.
+    pub rows: Vec<LossRow>,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossRow {
+    /// Iterations done.
+    pub iteration: u64,
+    /// Time spent training, interruptions left out.
+    pub seconds: f64,
+    /// One for each name; `None` for what was not measured then.
+    pub values: Vec<Option<f64>>,
+}
+
+impl LossTable {
+    /// Reads the table of the run in `folder`; a missing one is empty.
+    ///
+    /// # Errors
+    /// A sentence that names the file, if it cannot be read or is not such a table.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let Table { names, rows } = Table::read(&folder.join(TABLE_NAME))?;
+        let rows = rows.into_iter().map(|row| LossRow {
+            iteration: row.iteration,
+            seconds: row.seconds,
+            values: row.cells.iter().map(|cell| cell.parse().ok()).collect(),
+        });
+        Ok(Self {
+            rows: rows.collect(),
+            names,
+        })
+    }
+
+    /// What `row` knows, by name.
+    pub fn known<'t>(&'t self, row: &'t LossRow) -> Vec<(&'t str, f64)> {
+        let values = self.names.iter().zip(&row.values);
+        values
+            .filter_map(|(name, value)| Some((name.as_str(), (*value)?)))
+            .collect()
+    }
+}
+
 #[derive(Default)]
 struct Table {
     names: Vec<String>,
@@ -275,6 +322,24 @@ mod tests {
         assert!(lines[1].ends_with(",1,"), "{}", lines[1]);
         assert!(lines[2].ends_with(",3,2"), "{}", lines[2]);
         assert!(lines[3].ends_with(",,4"), "{}", lines[3]);
+    }
+
+    #[test]
+    fn the_table_is_read_back_as_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || LossTable::read(folder.path()).unwrap();
+        assert_eq!(read(), LossTable::default());
+        let mut log = ScalarLog::open(folder.path(), None).unwrap();
+        log.write(10, &[("gen", 3.25)]).unwrap();
+        log.write(20, &[("gen", f64::NAN), ("diversity_a2b", 0.5)])
+            .unwrap();
+        let table = read();
+        assert_eq!(table.names, ["gen", "diversity_a2b"]);
+        assert_eq!(table.known(&table.rows[0]), [("gen", 3.25)]);
+        let known = table.known(&table.rows[1]);
+        assert!(known[0].1.is_nan() && known[1] == ("diversity_a2b", 0.5));
+        assert_eq!(table.rows[1].iteration, 20);
+        assert!(table.rows[1].seconds < 60.0);
     }
 
     #[test]

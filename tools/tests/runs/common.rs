@@ -145,6 +145,21 @@ impl Running {
         }
     }
 
+    /// Waits for a line on standard error that begins with `start`. What comes before it is read away.
+    pub fn line_with(&mut self, start: &str) -> String {
+        let errors = self.child().stderr.take().unwrap();
+        let mut errors = std::io::BufReader::new(errors);
+        loop {
+            let mut line = String::new();
+            let count = std::io::BufRead::read_line(&mut errors, &mut line).unwrap();
+            assert!(count > 0, "no line begins with {start}");
+            if line.starts_with(start) {
+                self.child().stderr = Some(errors.into_inner());
+                return line.trim_end().to_owned();
+            }
+        }
+    }
+
     /// The most memory that it has taken by its end, in bytes.
     pub fn peak_memory(&mut self) -> f64 {
         let status = format!("/proc/{}/status", self.child().id());
@@ -241,4 +256,15 @@ fn picture(number: u32, stripes: bool) -> RgbImage {
             [20, (4 * x) as u8, (6 * y) as u8]
         })
     })
+}
+
+/// What happened in a run, by kind, and the iterations at which it did.
+pub fn history(run: &Path) -> Vec<(String, u64)> {
+    let text = fs::read_to_string(run.join("history.jsonl")).unwrap();
+    let events = text.lines().map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let kind = event["event"].as_str().unwrap().to_owned();
+        (kind, event["iteration"].as_u64().unwrap())
+    });
+    events.collect()
 }

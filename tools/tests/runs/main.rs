@@ -3,4 +3,7 @@
 mod check;
 mod common;
 mod export;
+mod report;
+mod robust;
 mod train;
+mod watch;

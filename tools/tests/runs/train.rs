@@ -540,12 +540,15 @@ fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
         let run = place.path(trainer);
         let expected = [
             ".lock",
+            ".report",
             "checkpoints",
             "config.yaml",
             "events",
+            "history.jsonl",
             "inputs.png",
             "losses.csv",
             "model.safetensors",
+            "report.html",
             "samples",
             "samples.png",
         ];

@@ -1,8 +1,8 @@
 //! The same rows in several panels side by side, a bar from zero in each.
 
-use super::svg::{Anchor, Svg, TextStyle};
-use super::{BLUE, GREY, INK, short};
 use crate::bench::statistics::Spread;
+use crate::chart::svg::{Anchor, Svg, TextStyle};
+use crate::chart::{BLUE, GREY, INK, short};
 
 /// One panel: a value for each row, if it has one, on a scale of its own.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Two values in each row on one logarithmic axis: ours, and what it is measured against.
 
-use super::svg::{Anchor, Svg, TextStyle};
-use super::{BLUE, GREY, GRID, short};
+use crate::chart::svg::{Anchor, Svg, TextStyle};
+use crate::chart::{BLUE, GREY, GRID, short};
 
 /// One row.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! Cost against pixels.
 
-use super::svg::{Anchor, Svg, TextStyle};
-use super::{GREY, GRID, PALE_INK, SERIES};
 use crate::bench::size::FrameSize;
+use crate::chart::svg::{Anchor, Svg, TextStyle};
+use crate::chart::{GREY, GRID, PALE_INK, SERIES};
 
 /// One network: milliseconds of a frame by its size, in order of size.
 #[derive(Clone, Debug)]

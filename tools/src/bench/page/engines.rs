@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Page, line, place};
-use crate::bench::chart::{BarPanel, bar_panels, short};
+use crate::bench::chart::{BarPanel, bar_panels};
 use crate::bench::compare::CompareResult;
 use crate::bench::peers::LeftOut;
 use crate::bench::size::FrameSize;
 use crate::bench::statistics::Spread;
+use crate::chart::short;
 
 impl Page {
     pub(super) fn compared(&mut self, results: &[&CompareResult]) {

@@ -12,11 +12,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::chart::short;
-use super::machine::Machine;
 use super::record::{Measurement, Record};
 use super::statistics::Spread;
 use super::subject::Subject;
+use crate::chart::short;
+use crate::machine::Machine;
 
 /// Writes a line of a page.
 macro_rules! line {

@@ -1,9 +1,10 @@
 //! The element in a pipeline.
 
 use super::{Page, by_place, cells, line};
-use crate::bench::chart::{DotRow, dot_rows, short};
+use crate::bench::chart::{DotRow, dot_rows};
 use crate::bench::pipeline::PipelineResult;
 use crate::bench::statistics::Spread;
+use crate::chart::short;
 
 impl Page {
     pub(super) fn pipelines(&mut self, results: &[&PipelineResult]) {

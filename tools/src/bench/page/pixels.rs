@@ -1,10 +1,11 @@
 //! Cost against pixels.
 
 use super::{Page, by_place, cells, line};
-use crate::bench::chart::{Series, cost_by_pixels, short};
+use crate::bench::chart::{Series, cost_by_pixels};
 use crate::bench::network::NetworkResult;
 use crate::bench::size::FrameSize;
 use crate::bench::statistics::Spread;
+use crate::chart::short;
 
 impl Page {
     pub(super) fn networks(&mut self, results: &[&NetworkResult]) {

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::{INK, PALE_INK};
 
-/// A drawing on white; sizes in pixels, y downwards.
+/// A drawing; sizes in pixels, y downwards.
 pub struct Svg {
+    paper: &'static str,
     width: f64,
     height: f64,
     title: String,
@@ -59,9 +60,15 @@ impl TextStyle {
 }
 
 impl Svg {
-    /// `title`: what is told to those who cannot see the drawing.
+    /// A file of its own, on white. `title`: what is told to those who cannot see the drawing.
     pub fn new(width: f64, height: f64, title: &str) -> Self {
+        Self::on("white", width, height, title)
+    }
+
+    /// On paper of a colour that the page around it may decide, for example `var(--paper)`.
+    pub fn on(paper: &'static str, width: f64, height: f64, title: &str) -> Self {
         Self {
+            paper,
             width,
             height,
             title: title.to_owned(),
@@ -69,7 +76,7 @@ impl Svg {
         }
     }
 
-    /// A text with a white rim, so that it can be read across lines; `y` is its base line.
+    /// A text with a rim of the paper's colour, so that it can be read across lines; `y` is its base line.
     pub fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, style: TextStyle, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "start",
@@ -81,9 +88,10 @@ impl Svg {
         } else {
             ""
         };
+        let paper = self.paper;
         self.push(format_args!(
             "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{}\" \
-             fill=\"{}\" stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\"{weight}>{}</text>",
+             fill=\"{}\" stroke=\"{paper}\" stroke-width=\"3\" paint-order=\"stroke\"{weight}>{}</text>",
             style.size,
             style.colour,
             escaped(text)
@@ -119,22 +127,37 @@ impl Svg {
 
     /// A filled dot, or a ring.
     pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, colour: &str, filled: bool) {
-        let fill = if filled { colour } else { "white" };
+        let fill = if filled { colour } else { self.paper };
         self.push(format_args!(
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" fill=\"{fill}\" \
              stroke=\"{colour}\" stroke-width=\"2\"/>"
         ));
     }
 
-    /// Straight lines from point to point.
+    /// Straight lines from point to point, two pixels wide.
     pub fn path(&mut self, points: &[(f64, f64)], colour: &str) {
+        self.thin_path(points, colour, 2.0);
+    }
+
+    /// What follows belongs to a class of the page's style sheet, until [`Self::end_group`].
+    pub fn begin_group(&mut self, class: &str) {
+        self.push(format_args!("<g class=\"{class}\">"));
+    }
+
+    /// Ends what [`Self::begin_group`] began.
+    pub fn end_group(&mut self) {
+        self.push(format_args!("</g>"));
+    }
+
+    /// Straight lines of this width from point to point.
+    pub fn thin_path(&mut self, points: &[(f64, f64)], colour: &str, width: f64) {
         let mut list = String::new();
         for (x, y) in points {
             // Writing to a string cannot fail.
             let _ = write!(list, "{x:.1},{y:.1} ");
         }
         self.push(format_args!(
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
             list.trim_end()
         ));
     }
@@ -147,6 +170,7 @@ impl Svg {
     /// The whole file.
     pub fn finish(self) -> String {
         let Self {
+            paper,
             width,
             height,
             title,
@@ -157,7 +181,7 @@ impl Svg {
              viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" \
              font-family=\"system-ui, 'Segoe UI', 'DejaVu Sans', Arial, sans-serif\">\n\
              <title>{}</title>\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n{body}</svg>\n",
+             <rect width=\"100%\" height=\"100%\" fill=\"{paper}\"/>\n{body}</svg>\n",
             escaped(&title)
         )
     }

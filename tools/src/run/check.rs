@@ -1,0 +1,93 @@
+//! `munit-train --check`: all that a run would work on.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+use tch::Device;
+
+use super::folder::RunFolder;
+use super::perceptual::load_perceptual;
+use super::pictures::data_layout;
+use super::problem::explain;
+use super::resumed::continued;
+use crate::config::TrainConfig;
+use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, save_input_sheet};
+
+/// What [`check`] found.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckReport {
+    /// What there is to learn from.
+    pub data: DataReport,
+    /// Whether it fits into memory.
+    pub memory: MemoryEstimate,
+    /// The sheet of what the network will see, if there is a folder for it.
+    pub inputs: Option<PathBuf>,
+}
+
+/// Looks at all that [`run`](super::run) would work on, and trains nothing. `folder` gets the sheet of what the
+/// network will see; nothing else in it is changed. `progress` is told now and then how many pictures
+/// have been looked at, and how many there are.
+///
+/// # Errors
+/// Whatever would keep the run from its first iteration.
+pub fn check(
+    mut config: TrainConfig,
+    folder: Option<&RunFolder>,
+    device: Device,
+    resume: bool,
+    progress: impl FnMut(usize, usize),
+) -> Result<CheckReport> {
+    config.check()?;
+    config = config.resolved();
+    let layout = data_layout(&config)?;
+    match folder {
+        Some(folder) if resume => {
+            folder.check_run()?;
+            let begun = match folder.has_checkpoint()? {
+                true => folder.newest_checkpoint()?.0.header.config,
+                false => folder.config()?.resolved(),
+            };
+            config = continued(&begun, &config)?;
+        }
+        Some(folder) => {
+            folder.refuse_foreign()?;
+            folder.create()?;
+            folder.refuse_begun()?;
+        }
+        None => {}
+    }
+    let sets = Sets::scan(&layout)?;
+    let preflight = Preflight::complete(sets.clone(), &config, progress)?;
+    load_perceptual(&config, Device::Cpu)?;
+    let inputs = folder.map(RunFolder::input_sheet);
+    if let Some(path) = &inputs {
+        save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;
+    }
+    Ok(CheckReport {
+        memory: MemoryEstimate::new(&config, device, sets.kept_bytes(&config)),
+        data: preflight.report,
+        inputs,
+    })
+}
+
+impl fmt::Display for CheckReport {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        for set in &self.data.sets {
+            writeln!(f, "{}", set.heading())?;
+            writeln!(f, "  {}", set.details())?;
+            for left_out in &set.left_out {
+                writeln!(f, "  left out: {left_out}")?;
+            }
+        }
+        writeln!(f, "memory: {}", self.memory.sentence())?;
+        if let Some(inputs) = &self.inputs {
+            writeln!(f, "what the network will see: {}", inputs.display())?;
+        }
+        for note in &self.data.notes {
+            writeln!(f, "note: {note}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! The folder of a run: what lies where, who may write there, and what is left of earlier runs.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use munit::atomic_file;
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::TrainConfig;
+use crate::program::shell_word;
+use crate::report::EventWriter;
+use crate::report::history::HISTORY_NAME;
+use crate::report::page::{EVALUATION_NAME, PAGE_NAME};
+use crate::report::scalars::TABLE_NAME;
+
+/// Begin and end of a kept sample sheet's name.
+const SAMPLE_SHEET_PREFIX: &str = "iteration-";
+const SAMPLE_SHEET_SUFFIX: &str = ".png";
+
+/// What a run makes in its folder, but for hidden files and those of TensorBoard.
+const OWN_NAMES: [&str; 10] = [
+    CONFIG_NAME,
+    INPUT_SHEET_NAME,
+    CHECKPOINTS_NAME,
+    SAMPLES_NAME,
+    SAMPLE_SHEET_NAME,
+    MODEL_NAME,
+    TABLE_NAME,
+    HISTORY_NAME,
+    PAGE_NAME,
+    EVALUATION_NAME,
+];
+const CONFIG_NAME: &str = "config.yaml";
+const INPUT_SHEET_NAME: &str = "inputs.png";
+const CHECKPOINTS_NAME: &str = "checkpoints";
+const SAMPLES_NAME: &str = "samples";
+const SAMPLE_SHEET_NAME: &str = "samples.png";
+const MODEL_NAME: &str = "model.safetensors";
+
+/// The folder of a run.
+#[derive(Clone, Debug)]
+pub struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// The run in `folder`, which need not be there yet.
+    pub fn new(folder: &Path) -> Self {
+        Self(folder.to_owned())
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where checkpoints lie.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join(CHECKPOINTS_NAME)
+    }
+
+    /// The sheet of what the network sees.
+    pub fn input_sheet(&self) -> PathBuf {
+        self.0.join(INPUT_SHEET_NAME)
+    }
+
+    /// Where sample sheets lie.
+    pub fn samples(&self) -> PathBuf {
+        self.0.join(SAMPLES_NAME)
+    }
+
+    /// The report.
+    pub fn report(&self) -> PathBuf {
+        self.0.join(PAGE_NAME)
+    }
+
+    /// The exported model.
+    pub fn model(&self) -> PathBuf {
+        self.0.join(MODEL_NAME)
+    }
+
+    /// The configuration that the run was started with, or last went on with.
+    ///
+    /// # Errors
+    /// A folder without a run; a file that was changed into something unusable.
+    pub fn config(&self) -> Result<TrainConfig> {
+        self.check_run()?;
+        TrainConfig::read(&self.config_file(), None)
+    }
+
+    /// The newest whole checkpoint, and a sentence for each newer one that is not.
+    ///
+    /// # Errors
+    /// A folder without a run or without a whole checkpoint.
+    pub fn newest_checkpoint(&self) -> Result<(Checkpoint, Vec<String>)> {
+        let folder = self.0.display();
+        ensure!(
+            self.checkpoints().is_dir(),
+            "{folder}: there is no run of munit-train in this folder; give the folder that was its \
+             --out, or a checkpoint file"
+        );
+        Checkpoint::read_newest(&self.checkpoints())?.with_context(|| {
+            let word = shell_word(&self.0);
+            let how = if self.is_run() {
+                format!(
+                    "it gets one at the latest after ten minutes and when Ctrl-C stops it; to go on \
+                     with it: munit-train --resume {word}"
+                )
+            } else {
+                format!(
+                    "it was ended before its first iteration; start it anew with --out {word}"
+                )
+            };
+            format!("{folder}: this run has no checkpoint yet; {how}")
+        })
+    }
+
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.0.join(CONFIG_NAME)
+    }
+
+    /// The newest sample sheet.
+    pub(super) fn sample_sheet(&self) -> PathBuf {
+        self.0.join(SAMPLE_SHEET_NAME)
+    }
+
+    /// The sample sheet that is kept of `iteration`.
+    pub(super) fn kept_sample_sheet(&self, iteration: u64) -> PathBuf {
+        self.samples().join(sample_sheet_name(iteration))
+    }
+
+    fn is_run(&self) -> bool {
+        self.config_file().exists() && self.checkpoints().is_dir()
+    }
+
+    pub(super) fn check_run(&self) -> Result<()> {
+        ensure!(
+            self.is_run(),
+            "{}: there is no run of munit-train in this folder, or it was ended before its first \
+             iteration; give the folder that was its --out, or start anew without --resume",
+            self.0.display()
+        );
+        Ok(())
+    }
+
+    pub(super) fn has_checkpoint(&self) -> Result<bool> {
+        Ok(!checkpoint::list(&self.checkpoints())?.is_empty())
+    }
+
+    /// Refuses a folder with a run's checkpoints.
+    pub(super) fn refuse_begun(&self) -> Result<()> {
+        if let Some((iteration, _)) = checkpoint::list(&self.checkpoints())?.last() {
+            bail!(
+                "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
+                 choose another folder with --out",
+                self.0.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder with a run's checkpoints. From a run that was ended before its first one,
+    /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
+    pub(super) fn begin_anew(&self) -> Result<()> {
+        self.refuse_begun()?;
+        // Nothing in a folder without a config.yaml is of our making.
+        if self.config_file().exists() {
+            remove_files(&self.0, EventWriter::is_event_file)?;
+            remove_files(&self.samples(), is_sample_sheet)?;
+            // Last, so that a kill meanwhile leaves a folder that is cleared the next time. A kill
+            // after it must not let --resume take up the configuration of the old run.
+            let path = self.config_file();
+            fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder with anything in it that is not of a run.
+    pub(super) fn refuse_foreign(&self) -> Result<()> {
+        if self.is_run() || !self.0.is_dir() {
+            return Ok(());
+        }
+        let entries =
+            fs::read_dir(&self.0).with_context(|| format!("{}: cannot read", self.0.display()))?;
+        for entry in entries {
+            let name = entry
+                .with_context(|| format!("{}: cannot read", self.0.display()))?
+                .file_name();
+            let is_ours = name.to_str().is_some_and(|name| {
+                OWN_NAMES.contains(&name)
+                    || EventWriter::is_event_file(name)
+                    || name.starts_with('.')
+            });
+            ensure!(
+                is_ours,
+                "{}: this folder holds {}, which is not of a run of munit-train; name a new or an \
+                 empty folder with --out",
+                self.0.display(),
+                Path::new(&name).display()
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn create(&self) -> Result<()> {
+        for folder in [self.checkpoints(), self.samples()] {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("{}: cannot make the run's folder", folder.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What a killed run was about to write; only with the lock.
+    pub(super) fn remove_leftovers(&self) -> Result<()> {
+        for folder in [&self.0, &self.checkpoints(), &self.samples()] {
+            atomic_file::remove_leftovers(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Held while a run writes here; the system lets go of it even when the process is killed.
+    pub(super) fn lock(&self) -> Result<File> {
+        let path = self.0.join(".lock");
+        let file = File::create(&path)
+            .with_context(|| format!("{}: cannot write into the run's folder", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => bail!(
+                "{}: another munit-train is at work in this folder; choose another with --out",
+                self.0.display()
+            ),
+            Err(TryLockError::Error(error)) => Err(error)
+                .with_context(|| format!("{}: cannot lock the run's folder", path.display())),
+        }
+    }
+}
+
+/// Removes the files in `folder` whose names are among those `unwanted`.
+fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("{}: cannot read", folder.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("{}: cannot read", folder.display()))?;
+        if entry.file_name().to_str().is_some_and(&unwanted) {
+            let path = entry.path();
+            fs::remove_file(&path).with_context(|| format!("{}: cannot remove", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+fn sample_sheet_name(iteration: u64) -> String {
+    format!("{SAMPLE_SHEET_PREFIX}{iteration:09}{SAMPLE_SHEET_SUFFIX}")
+}
+
+fn is_sample_sheet(name: &str) -> bool {
+    name.starts_with(SAMPLE_SHEET_PREFIX) && name.ends_with(SAMPLE_SHEET_SUFFIX)
+}

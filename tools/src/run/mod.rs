@@ -1,0 +1,196 @@
+//! A training run from its first iteration, or its newest checkpoint, to the model file.
+
+mod check;
+mod folder;
+mod perceptual;
+mod pictures;
+mod problem;
+mod resumed;
+mod rollback;
+mod training;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use munit::atomic_file;
+use munit::config::Domain;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tch::{Device, Kind};
+
+pub use check::{CheckReport, check};
+pub use folder::RunFolder;
+pub use pictures::data_layout;
+pub(crate) use pictures::{framing, loader_settings};
+
+use crate::checkpoint;
+use crate::config::TrainConfig;
+use crate::export;
+use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet};
+use crate::preview::Preview;
+use crate::trainer::{Pair, Trainer};
+use perceptual::load_perceptual;
+use pictures::choose_samples;
+use problem::explain;
+use resumed::{announce_differences, continued};
+use training::{Prepared, Training};
+
+/// How a run came to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All iterations are done; the path is the model file's.
+    Finished(PathBuf),
+    /// Asked to stop; the path is the newest checkpoint's.
+    Stopped(PathBuf),
+}
+
+/// Trains as `config` says in `folder`, showing the newest samples on port `preview` of this machine
+/// if there is one; with `resume`, goes on from the newest checkpoint there, or
+/// from the beginning if the run was ended before it had one.
+///
+/// Ctrl-C and SIGTERM end the program at once as long as nothing is trained; from the first
+/// iteration on they end the run after the current one, with a checkpoint.
+///
+/// # Errors
+/// A sentence for the person who started it: no pictures, no memory, a full disk, a loss that is
+/// not a number, …
+pub fn run(
+    mut config: TrainConfig,
+    folder: &RunFolder,
+    device: Device,
+    resume: bool,
+    preview: Option<u16>,
+) -> Result<Outcome> {
+    config.check()?;
+    config = config.resolved();
+    if !resume {
+        // Those of the run whose configuration this was.
+        config.rollbacks.clear();
+    }
+    let preview = preview.map(Preview::start).transpose()?;
+    if let Some(preview) = &preview {
+        eprintln!("preview: http://{}", preview.address());
+    }
+    let layout = data_layout(&config)?;
+    if resume {
+        folder.check_run()?;
+    } else {
+        folder.refuse_foreign()?;
+    }
+    folder.create()?;
+    let _lock = folder.lock()?;
+    folder.remove_leftovers()?;
+    let resumed = if !resume {
+        folder.begin_anew()?;
+        None
+    } else if folder.has_checkpoint()? {
+        let (checkpoint, problems) = folder.newest_checkpoint()?;
+        for problem in problems {
+            eprintln!("munit-train: {problem}; going back to the one before");
+        }
+        config = continued(&checkpoint.header.config, &config)?;
+        Some(checkpoint)
+    } else {
+        // All that a run computes follows from its configuration, so that its beginning is kept in
+        // config.yaml.
+        eprintln!("munit-train: there is no checkpoint yet; the run starts over from iteration 0");
+        config = continued(&folder.config()?.resolved(), &config)?;
+        None
+    };
+    let sets = Sets::scan(&layout)?;
+    let preflight = Preflight::begin(sets.clone(), &config)?;
+    announce_pictures(&preflight.report, resume);
+    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config));
+    if !memory.fits {
+        eprintln!("munit-train: the run takes {}", memory.sentence());
+    }
+    if !resume {
+        save_input_sheet(&sets, &config, &folder.input_sheet())
+            .map_err(|error| explain(error, &config))?;
+    }
+    let pictures = &sets.training;
+    let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
+
+    let perceptual = load_perceptual(&config, device)?;
+    let mut trainer = Trainer::new(config.clone(), device, perceptual)
+        .map_err(|error| explain(error, &config))?;
+    if let Some(checkpoint) = &resumed {
+        checkpoint.restore(&mut trainer)?;
+        announce_differences(checkpoint, &trainer, fingerprints);
+    }
+    atomic_text(&folder.config_file(), &config.to_yaml()?)?;
+
+    let saved = resumed.is_some();
+    // Some gigabytes, of no more use.
+    drop(resumed);
+    let samples = choose_samples(&config, &sets, device)?;
+    let mut training = Training::begin(Prepared {
+        folder,
+        device,
+        sets,
+        fingerprints,
+        preflight,
+        trainer,
+        samples,
+        preview,
+        resume,
+        saved,
+    })?;
+    let stop = stop_on_signals()?;
+    training.train(&stop)?;
+
+    let trainer = training.trainer();
+    if !training.is_done() {
+        let newest = checkpoint::file_name(trainer.iteration);
+        return Ok(Outcome::Stopped(folder.checkpoints().join(newest)));
+    }
+    let pictures = &training.sets().training;
+    let paths = Pair {
+        a: pictures.a.paths.clone(),
+        b: pictures.b.paths.clone(),
+    };
+    export::model(trainer, &paths)?.write(&folder.model(), Kind::Float)?;
+    Ok(Outcome::Finished(folder.model()))
+}
+
+/// Set once by Ctrl-C or SIGTERM; a second one ends the program at once, in case the first is not
+/// heeded quickly enough.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .context("cannot watch for Ctrl-C")?;
+    }
+    Ok(stop)
+}
+
+/// Says what is trained on, and where there is little to learn, which a run would show only after
+/// hours.
+fn announce_pictures(report: &DataReport, resume: bool) {
+    for set in report.sets.iter().take(Domain::ALL.len()) {
+        eprintln!("{}", set.heading());
+        for line in listed(&set.left_out) {
+            eprintln!("  {line}");
+        }
+    }
+    // A run that goes on has said all this before.
+    if resume {
+        return;
+    }
+    for note in &report.notes {
+        eprintln!("munit-train: {note}");
+    }
+    if !report.complete {
+        eprintln!("the pictures are being looked at meanwhile; what is found will be said here");
+    }
+}
+
+fn atomic_text(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    Ok(atomic_file::write(path, |file| {
+        file.write_all(text.as_bytes())
+    })?)
+}

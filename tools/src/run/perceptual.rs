@@ -1,0 +1,29 @@
+//! The network of the perceptual loss.
+
+use anyhow::{Context, Result};
+use tch::Device;
+
+use crate::config::TrainConfig;
+use crate::perceptual::PerceptualNetwork;
+
+/// The network that `config` names; `None` if it has no perceptual loss.
+///
+/// # Errors
+/// A file that is missing or holds something else.
+pub(super) fn load_perceptual(
+    config: &TrainConfig,
+    device: Device,
+) -> Result<Option<PerceptualNetwork>> {
+    if config.vgg_w == 0.0 {
+        return Ok(None);
+    }
+    let path = config.vgg_weights.as_ref().with_context(|| {
+        format!(
+            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
+             munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
+             VGG-16, or set vgg_w to 0",
+            config.vgg_w
+        )
+    })?;
+    PerceptualNetwork::read(path, device).map(Some)
+}

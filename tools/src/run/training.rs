@@ -1,0 +1,461 @@
+//! The iterations of a run, and what goes on beside them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use munit::networks::normal;
+use tch::Device;
+
+use super::atomic_text;
+use super::folder::RunFolder;
+use super::perceptual::load_perceptual;
+use super::pictures::loader_settings;
+use super::problem::explain;
+use super::rollback::{MOST_ROLLBACKS, earlier_state};
+use crate::checkpoint::{self, NotFinite};
+use crate::config::{Rollback, TrainConfig};
+use crate::data::Loader;
+use crate::losses::StepLosses;
+use crate::preflight::{Preflight, Sets};
+use crate::preview::Preview;
+use crate::report::history::Happening;
+use crate::report::page::{PageFacts, ReportPage, RunState};
+use crate::report::scalars::LossTable;
+use crate::report::{History, Progress, ScalarLog};
+use crate::retention::{Judge, Retention};
+use crate::samples::Samples;
+use crate::trainer::{Trainer, noise_generator};
+use crate::watch::{Finding, Probe, Trouble, Watch, figures};
+
+/// Losses beside the progress bar.
+const SHOWN_LOSSES: [&str; 5] = [
+    "dis_total",
+    "gen_total",
+    "gen_adv_b",
+    "gen_recon_x_b",
+    "gen_recon_s_b",
+];
+
+/// A run at work.
+pub(super) struct Training<'r> {
+    folder: &'r RunFolder,
+    device: Device,
+    sets: Sets,
+    fingerprints: [u32; 2],
+    preflight: Preflight,
+    trainer: Trainer,
+    loader: Loader,
+    samples: Samples,
+    probe: Probe,
+    watch: Watch,
+    judge: Judge,
+    log: ScalarLog,
+    history: History,
+    progress: Progress,
+    page: ReportPage,
+    preview: Option<Preview>,
+    /// Iterations done in the newest checkpoint.
+    saved: Option<u64>,
+    saved_at: Instant,
+}
+
+/// What a run has before its first iteration.
+pub(super) struct Prepared<'r> {
+    pub folder: &'r RunFolder,
+    pub device: Device,
+    pub sets: Sets,
+    pub fingerprints: [u32; 2],
+    pub preflight: Preflight,
+    pub trainer: Trainer,
+    pub samples: Samples,
+    pub preview: Option<Preview>,
+    /// Whether a run goes on, be it from its beginning.
+    pub resume: bool,
+    /// Whether the state of `trainer` lies in a checkpoint.
+    pub saved: bool,
+}
+
+impl<'r> Training<'r> {
+    /// Opens all that the run writes.
+    ///
+    /// # Errors
+    /// A file that cannot be read or written.
+    pub(super) fn begin(prepared: Prepared<'r>) -> Result<Self> {
+        let Prepared {
+            folder,
+            device,
+            sets,
+            fingerprints,
+            preflight,
+            trainer,
+            samples,
+            preview,
+            resume,
+            saved,
+        } = prepared;
+        let (config, iteration) = (trainer.config(), trainer.iteration);
+        let resume_at = resume.then_some(iteration);
+        let log = ScalarLog::open(folder.path(), resume_at)?;
+        let mut history = History::open(folder.path(), resume_at)?;
+        history.add(
+            iteration,
+            match resume {
+                true => Happening::Resumed,
+                false => Happening::Started,
+            },
+        )?;
+        if !resume {
+            for note in &preflight.report.notes {
+                let what = note.clone();
+                history.add(iteration, Happening::Note { what })?;
+            }
+        }
+        let (watch, judge) = remembered(folder, config)?;
+        let mut training = Self {
+            loader: loader(&sets, config, iteration)?,
+            probe: Probe::new(samples.pictures(), samples.fixed_styles())?,
+            progress: Progress::new(iteration, config.max_iter, 2 * config.batch_size as u64),
+            page: ReportPage::open(folder.path(), resume_at)?,
+            saved: saved.then_some(iteration),
+            saved_at: Instant::now(),
+            folder,
+            device,
+            sets,
+            fingerprints,
+            preflight,
+            trainer,
+            samples,
+            watch,
+            judge,
+            log,
+            history,
+            preview,
+        };
+        // So that there is something to open from the first minute on.
+        training.write_page(RunState::Running, false)?;
+        Ok(training)
+    }
+
+    /// Trains until all iterations are done or `stop` says so, and leaves a checkpoint.
+    ///
+    /// # Errors
+    /// A sentence for the person who started it.
+    pub(super) fn train(&mut self, stop: &AtomicBool) -> Result<()> {
+        let result = self.train_to_checkpoint(stop);
+        self.progress.finish();
+        let state = match result {
+            Err(_) => RunState::Failed,
+            Ok(()) if self.is_done() => RunState::Finished,
+            Ok(()) => RunState::Stopped,
+        };
+        let happening = match state {
+            RunState::Finished => Some(Happening::Finished),
+            RunState::Stopped => Some(Happening::Stopped),
+            _ => None,
+        };
+        let iteration = self.trainer.iteration;
+        let written = happening
+            .map_or(Ok(()), |happening| self.history.add(iteration, happening))
+            // Who asks a run to stop does not want to wait for pictures.
+            .and_then(|()| self.write_page(state, state == RunState::Finished));
+        // The first failure is the one to tell of.
+        result.and(written)
+    }
+
+    /// The trainer, after the last iteration.
+    pub(super) fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The pictures that are trained on and shown.
+    pub(super) fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// Whether all iterations are done.
+    pub(super) fn is_done(&self) -> bool {
+        self.trainer.iteration >= self.trainer.config().max_iter
+    }
+
+    fn train_to_checkpoint(&mut self, stop: &AtomicBool) -> Result<()> {
+        loop {
+            let mut lost = None;
+            while lost.is_none() && !self.is_done() && !stop.load(Ordering::Relaxed) {
+                lost = self.iterate()?;
+            }
+            if lost.is_none() && self.saved != Some(self.trainer.iteration) {
+                lost = self.save_checkpoint()?;
+            }
+            match lost {
+                Some(finding) => self.roll_back(&finding)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// One iteration. What it returns has cost the weights.
+    fn iterate(&mut self) -> Result<Option<Finding>> {
+        self.tell_of_pictures()?;
+        let batch = self
+            .loader
+            .next_batch()
+            .map_err(|error| self.explain(error))?;
+        let config = self.trainer.config();
+        let stream = config.noise_stream(self.trainer.iteration);
+        let mut random = noise_generator(config.seed, stream);
+        let losses = self
+            .trainer
+            .step(&batch.a, &batch.b, &mut |shape| {
+                Ok(normal(&mut random, shape)?)
+            })
+            .map_err(|error| self.explain(error))?;
+        let lost = self.read(&losses)?;
+        self.progress.advance(self.trainer.iteration);
+        if lost.is_some() {
+            return Ok(lost);
+        }
+        let drawn = self.save_samples().map_err(|error| self.explain(error))?;
+        if self.is_checkpoint_due()
+            && let Some(lost) = self.save_checkpoint()?
+        {
+            return Ok(Some(lost));
+        }
+        let iteration = self.trainer.iteration;
+        let due = iteration.is_multiple_of(self.trainer.config().report_iter);
+        if (due || drawn) && !self.is_done() && self.page.may_be_written() {
+            self.write_page(RunState::Running, true)?;
+        }
+        if let Some(preview) = &mut self.preview {
+            preview.show(&self.trainer, &self.samples, &self.progress)?;
+        }
+        Ok(None)
+    }
+
+    /// Logs and judges what is due after this iteration.
+    fn read(&mut self, losses: &StepLosses) -> Result<Option<Finding>> {
+        let (config, iteration) = (self.trainer.config(), self.trainer.iteration);
+        let mut values = Vec::new();
+        // To read the losses is to wait for a device that could be given the next iteration.
+        if iteration % config.log_iter == 0 {
+            let losses = losses.read()?;
+            let known: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
+            self.judge.check(&[known, figures::all()].concat())?;
+            values.extend_from_slice(&losses);
+            let shown: Vec<(&str, f64)> = SHOWN_LOSSES
+                .iter()
+                .filter_map(|name| losses.iter().find(|(known, _)| known == name).copied())
+                .collect();
+            self.progress.show(&shown);
+        }
+        if iteration % config.watch_iter == 0 {
+            let measured = self.probe.measure(&self.trainer);
+            values.extend(measured.map_err(|error| self.explain(error))?);
+        }
+        if values.is_empty() {
+            return Ok(None);
+        }
+        self.log.write(iteration, &values)?;
+        self.judge.observe(&values);
+        let mut lost = None;
+        for finding in self.watch.observe(iteration, &values) {
+            if finding.trouble.ruins_weights() {
+                lost = Some(finding);
+                continue;
+            }
+            self.tell(finding)?;
+        }
+        Ok(lost)
+    }
+
+    fn tell(&mut self, finding: Finding) -> Result<()> {
+        self.progress
+            .log_line(&format!("munit-train: {}", finding.line()));
+        self.history
+            .add(finding.iteration, Happening::Found { finding })
+    }
+
+    /// What has been found out about the pictures meanwhile.
+    fn tell_of_pictures(&mut self) -> Result<()> {
+        let iteration = self.trainer.iteration;
+        for what in self.preflight.news() {
+            self.progress.log_line(&what);
+            self.history.add(iteration, Happening::Note { what })?;
+        }
+        for skipped in self.loader.take_warnings() {
+            if !self.preflight.knows(&skipped.path) {
+                self.progress
+                    .log_line(&format!("left out from now on: {skipped}"));
+                let what = skipped.to_string();
+                self.history.add(iteration, Happening::LeftOut { what })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the sheet of samples if it is due; true if it is one that is kept.
+    fn save_samples(&mut self) -> Result<bool> {
+        let (config, iteration) = (self.trainer.config(), self.trainer.iteration);
+        let keep = iteration % config.image_save_iter == 0 || iteration == config.max_iter;
+        if !keep && iteration % config.image_display_iter != 0 {
+            return Ok(false);
+        }
+        let family = config.architecture().family;
+        let generators = self.trainer.averaged_generators()?;
+        let sheet = self.samples.sheet(&generators, family, iteration)?;
+        sheet.save(&self.folder.sample_sheet())?;
+        if keep {
+            sheet.save(&self.folder.kept_sample_sheet(iteration))?;
+            self.log
+                .write_image(iteration, "samples", &sheet.render())?;
+        }
+        Ok(keep)
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        let (config, iteration) = (self.trainer.config(), self.trainer.iteration);
+        let longest_unsaved = Duration::try_from_secs_f64(60.0 * config.snapshot_save_minutes)
+            .unwrap_or(Duration::MAX);
+        iteration % config.snapshot_save_iter == 0
+            || (config.keep_every > 0 && iteration % config.keep_every == 0)
+            || self.saved_at.elapsed() >= longest_unsaved
+    }
+
+    /// Writes a checkpoint, and removes those that it supersedes. Weights that are lost are not saved.
+    fn save_checkpoint(&mut self) -> Result<Option<Finding>> {
+        let iteration = self.trainer.iteration;
+        let folder = self.folder.checkpoints();
+        let figure = self.judge.figure();
+        match checkpoint::save(&self.trainer, self.fingerprints, figure, &folder) {
+            Ok(_) => {}
+            Err(error) => match error.downcast::<NotFinite>() {
+                Ok(lost) => {
+                    return Ok(Some(Finding {
+                        iteration,
+                        trouble: Trouble::NotFinite,
+                        what: lost.to_string(),
+                    }));
+                }
+                Err(error) => {
+                    return Err(error.context(
+                        "the checkpoint could not be written; the ones before are still there",
+                    ));
+                }
+            },
+        }
+        Retention::new(self.trainer.config()).apply(&folder, iteration)?;
+        self.saved = Some(iteration);
+        self.saved_at = Instant::now();
+        Ok(None)
+    }
+
+    /// Goes back to an earlier state, with lower learning rates and other noise.
+    fn roll_back(&mut self, finding: &Finding) -> Result<()> {
+        let from = self.trainer.iteration;
+        let mut config = self.trainer.config().clone();
+        let told = Happening::Found {
+            finding: finding.clone(),
+        };
+        self.history.add(from, told)?;
+        if config.rollbacks.len() >= MOST_ROLLBACKS {
+            let [rate, _] = config.learning_rates(from);
+            bail!(
+                "iteration {from}: {}, and {MOST_ROLLBACKS} returns to earlier checkpoints, each with half \
+                 the learning rate, have not helped; nothing after the last checkpoint is kept. Start \
+                 anew with an lr below {rate:e}",
+                finding.what
+            );
+        }
+        self.progress
+            .log_line(&format!("munit-train: {}", finding.line()));
+        let folder = self.folder.checkpoints();
+        let state = earlier_state(&folder, from, &config.rollbacks)?;
+        let to = state.as_ref().map_or(0, |state| state.header.iteration);
+        config.rollbacks.push(Rollback { from, to });
+        match state {
+            Some(state) => state.restore(&mut self.trainer)?,
+            None => {
+                let perceptual = load_perceptual(&config, self.device)?;
+                self.trainer = Trainer::new(config.clone(), self.device, perceptual)
+                    .map_err(|error| explain(error, &config))?;
+            }
+        }
+        self.trainer.set_rollbacks(config.rollbacks.clone());
+        // Were they left, a run that is killed now would go on from them. Killed before the next
+        // checkpoint is written, it goes on from the state that this one goes back to, and fails again
+        // in the same way.
+        for (iteration, path) in checkpoint::list(&folder)? {
+            if iteration > to {
+                std::fs::remove_file(&path)
+                    .with_context(|| format!("{}: cannot remove", path.display()))?;
+            }
+        }
+        self.log = ScalarLog::open(self.folder.path(), Some(to))?;
+        (self.watch, self.judge) = remembered(self.folder, &config)?;
+        if self.save_checkpoint()?.is_some() {
+            bail!("iteration {to}: the checkpoint that was gone back to holds no numbers");
+        }
+        atomic_text(&self.folder.config_file(), &config.to_yaml()?)?;
+        self.loader = loader(&self.sets, &config, to)?;
+        self.progress.go_back(to);
+        self.page.go_back(to)?;
+        let [rate, _] = config.learning_rates(to);
+        self.progress.log_line(&format!(
+            "munit-train: going back to iteration {to}, with the learning rate {rate:e} and other noise \
+             (return {} of {MOST_ROLLBACKS} at most)",
+            config.rollbacks.len()
+        ));
+        self.history.add(from, Happening::RolledBack { to, rate })?;
+        self.write_page(RunState::Running, false)
+    }
+
+    /// Writes the report, with new samples if `draw` says so. A report that cannot be written is no
+    /// reason to end a run.
+    fn write_page(&mut self, state: RunState, draw: bool) -> Result<()> {
+        let written = self.page.write(
+            &PageFacts {
+                state,
+                trainer: &self.trainer,
+                samples: &self.samples,
+                progress: &self.progress,
+                events: self.history.events(),
+                data: &self.preflight.report,
+            },
+            draw,
+        );
+        if let Err(error) = written {
+            let error = crate::program::sentence(&self.explain(error));
+            self.progress
+                .log_line(&format!("munit-train: the report was not written: {error}"));
+        }
+        Ok(())
+    }
+
+    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        explain(error, self.trainer.config())
+    }
+}
+
+fn loader(sets: &Sets, config: &TrainConfig, iteration: u64) -> Result<Loader> {
+    let pictures = &sets.training;
+    Loader::new(
+        pictures.a.clone(),
+        pictures.b.clone(),
+        loader_settings(config),
+        iteration,
+    )
+}
+
+/// Watch and judge as they were after the last row of `losses.csv`.
+fn remembered(folder: &RunFolder, config: &TrainConfig) -> Result<(Watch, Judge)> {
+    let mut watch = Watch::new(config.watch_after);
+    let mut judge = Judge::new(config.keep_best.clone());
+    let table = LossTable::read(folder.path())?;
+    for row in &table.rows {
+        let known = table.known(row);
+        // What was found has been told.
+        watch.observe(row.iteration, &known);
+        judge.observe(&known);
+    }
+    Ok((watch, judge))
+}

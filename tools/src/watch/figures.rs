@@ -1,0 +1,70 @@
+//! The figures of the watch by name.
+
+use munit::{Direction, Domain};
+
+/// Mean absolute difference of translations of the same picture in different styles, in a range of
+/// pixel values from -1 to 1.
+pub fn diversity(direction: Direction) -> &'static str {
+    match direction {
+        Direction::A2b => "diversity_a2b",
+        Direction::B2a => "diversity_b2a",
+    }
+}
+
+/// Mean absolute difference between pictures and their translations, in the same range.
+pub fn identity_distance(direction: Direction) -> &'static str {
+    match direction {
+        Direction::A2b => "identity_distance_a2b",
+        Direction::B2a => "identity_distance_b2a",
+    }
+}
+
+/// Share of a discriminator's scores that tell real pictures from translated ones: 0.5 if it knows
+/// nothing, 1 if it is never mistaken.
+pub fn accuracy(domain: Domain) -> &'static str {
+    match domain {
+        Domain::A => "dis_accuracy_a",
+        Domain::B => "dis_accuracy_b",
+    }
+}
+
+/// All figures of the watch.
+pub fn all() -> Vec<&'static str> {
+    let of_directions = Direction::ALL
+        .into_iter()
+        .flat_map(|direction| [diversity(direction), identity_distance(direction)]);
+    of_directions
+        .chain(Domain::ALL.into_iter().map(accuracy))
+        .collect()
+}
+
+/// Whether `name` is that of a figure of the watch, not of a loss.
+pub fn is_figure(name: &str) -> bool {
+    all().contains(&name)
+}
+
+/// Whether more of it is better; less of a loss is.
+pub fn larger_is_better(name: &str) -> bool {
+    is_figure(name)
+        && Domain::ALL
+            .into_iter()
+            .all(|domain| accuracy(domain) != name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_no_losses() {
+        for (name, figure, larger) in [
+            ("diversity_b2a", true, true),
+            ("identity_distance_a2b", true, true),
+            ("dis_accuracy_a", true, false),
+            ("dis_a", false, false),
+            ("gen_recon_x_b", false, false),
+        ] {
+            assert_eq!((is_figure(name), larger_is_better(name)), (figure, larger));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Runs that are killed at any moment, that run out of disk, and whose pictures change.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::common::{MUNIT_TRAIN, Place, assert_says, config, failed, succeeded};
+
+/// A run that writes something at every iteration: a checkpoint, a sheet, a report as far as it may.
+fn busy(place: &Place) -> String {
+    let yaml = fs::read_to_string(config("folder.yaml")).unwrap();
+    let more = "keep_best: gen_total\nkeep_every: 7\nwatch_iter: 3\nreport_iter: 1\n";
+    fs::write(place.path("busy.yaml"), yaml + more).unwrap();
+    "--config busy.yaml --device cpu --threads 1 --checkpoint-every 1 --samples-every 5".to_owned()
+}
+
+#[test]
+fn a_run_killed_at_any_moment_goes_on_to_the_same_end() {
+    let place = Place::new();
+    let anew = busy(&place);
+    let mut start = anew.clone();
+    let mut kills = 0;
+    while kills < 8 {
+        let endless = format!("{start} --out killed --iterations 1000000");
+        let mut running = place.start(MUNIT_TRAIN, &endless);
+        // From the middle of the start, with half of its files written, to some iterations later.
+        let pause = rand::rng().random_range(0..1200);
+        std::thread::sleep(Duration::from_millis(pause));
+        running.signal("KILL");
+        assert_eq!(running.wait().0, None);
+        kills += 1;
+        // A report is there whole or not at all.
+        let page = fs::read_to_string(place.path("killed/report.html"));
+        assert!(page.map_or(true, |page| page.ends_with("</html>\n")));
+        if place.path("killed/config.yaml").exists() {
+            start = "--resume killed --device cpu --threads 1".to_owned();
+        }
+    }
+    let last = place.losses("killed").len() as u64 + 3;
+    let end = format!("--iterations {last}");
+    succeeded(place.run(MUNIT_TRAIN, &format!("{start} --out killed {end}")));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole {end}")));
+    assert_eq!(place.losses("killed"), place.losses("whole"));
+    let kept = |run: &str| names(&place.path(run).join("checkpoints"));
+    assert_eq!(kept("killed"), kept("whole"));
+    for name in kept("whole") {
+        let read = |run: &str| fs::read(place.path(run).join("checkpoints").join(&name)).unwrap();
+        assert!(read("killed") == read("whole"), "{name}");
+    }
+    for folder in ["", "checkpoints", "samples", ".report"] {
+        let left = names(&place.path("killed").join(folder));
+        assert!(left.iter().all(|name| !name.ends_with(".part")), "{left:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_the_disk_has_no_room_for_costs_nothing_but_iterations() {
+    let place = Place::new();
+    succeeded(place.train("--out run --iterations 2"));
+    let before = fs::read(place.checkpoint("run", 2)).unwrap();
+    // Files may grow to half of a checkpoint; the signal that this sends is for those who ask for it.
+    let blocks = before.len() / 2 / 512;
+    let go_on = "--resume run --iterations 4 --device cpu --threads 1";
+    let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {MUNIT_TRAIN} {go_on}");
+    fs::write(place.path("script"), script).unwrap();
+    let sentence = failed(place.run("sh", "script"));
+    assert_says(
+        &sentence,
+        &[
+            "munit-train: the checkpoint could not be written; the ones before are still there",
+            "iteration-000000004.safetensors",
+            "File too large",
+        ],
+    );
+    assert_eq!(
+        names(&place.path("run/checkpoints")),
+        ["iteration-000000002.safetensors"]
+    );
+    assert!(fs::read(place.checkpoint("run", 2)).unwrap() == before);
+
+    succeeded(place.run(MUNIT_TRAIN, go_on));
+    succeeded(place.train("--out whole --iterations 4"));
+    let read = |run: &str| fs::read(place.checkpoint(run, 4)).unwrap();
+    assert!(read("run") == read("whole"));
+    assert_eq!(place.losses("run"), place.losses("whole"));
+}
+
+#[test]
+fn pictures_that_change_while_a_run_trains_do_not_end_it() {
+    let place = Place::new();
+    let folder = place.path("many");
+    fs::create_dir(&folder).unwrap();
+    let original = place.path("datasets/shapes/trainA/1.png");
+    for number in 0..400 {
+        fs::copy(&original, folder.join(format!("{number:03}.png"))).unwrap();
+    }
+    let mut running =
+        place.start_training("--out run --iterations 1000000 --a many --b datasets/shapes/trainB");
+    running.wait_for_rows(&place.path("run"), 1);
+    for number in 0..400 {
+        let path = folder.join(format!("{number:03}.png"));
+        match number % 3 {
+            0 => fs::remove_file(path).unwrap(),
+            1 => fs::write(path, "no picture").unwrap(),
+            _ => {}
+        }
+    }
+    fs::copy(&original, folder.join("new.png")).unwrap();
+    let rows = place.losses("run").len();
+    running.wait_for_rows(&place.path("run"), rows + 40);
+    running.signal("TERM");
+    let (status, errors) = running.wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(&errors, &["left out from now on: many/", "go on with:"]);
+    let history = fs::read_to_string(place.path("run/history.jsonl")).unwrap();
+    assert_says(&history, &["\"event\":\"left-out\",\"what\":\"many/"]);
+    let last = rows + 60;
+    let errors = succeeded(place.train(&format!("--resume run --iterations {last}")));
+    assert_says(&errors, &["training pictures have changed"]);
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_with_a_sentence() {
+    let place = Place::new();
+    succeeded(place.train("--out run"));
+    let path = place.checkpoint("run", 2);
+    let bytes = fs::read(&path).unwrap();
+    let (now, later) = (b"\\\"format_version\\\":1,", b"\\\"format_version\\\":7,");
+    let mut windows = bytes.windows(now.len());
+    let start = windows.position(|window| window == now).unwrap();
+    let mut changed = bytes.clone();
+    changed[start..start + now.len()].copy_from_slice(later);
+    fs::write(&path, changed).unwrap();
+    let sentence = failed(place.train("--resume run --iterations 4"));
+    assert_says(
+        &sentence,
+        &[
+            "iteration-000000002.safetensors: written by another version of munit-train",
+            "checkpoint format 7",
+        ],
+    );
+    assert!(!sentence.contains("damaged"), "{sentence}");
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
