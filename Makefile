@@ -21,6 +21,7 @@ demo: ## Translate a video: the project's own, INPUT=clip.mp4 or INPUT=/dev/vide
 	@scripts/demo
 
 test: setup ## Run every check: formatting, clippy, tests, documentation, its launch lines
+	@scripts/setup-system --mpi || echo 'Training in several processes cannot be tested here.'
 	@scripts/test
 
 build: setup ## Build the plugin and the programs in release

@@ -17,6 +17,7 @@ fn main() {
     };
     let sources = [
         "src/networks/adam.cpp",
+        "src/networks/gradient_hook.cpp",
         "src/networks/kernels.cpp",
         "src/runtime/device.cpp",
         "src/runtime/warnings.cpp",

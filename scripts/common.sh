@@ -15,3 +15,8 @@ fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+# Whether training in several processes can be built and started.
+has_mpi() {
+    command -v mpicc >/dev/null && command -v mpirun >/dev/null
+}

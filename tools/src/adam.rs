@@ -4,6 +4,8 @@ use anyhow::{Result, bail};
 use munit::networks::{AdamStep, Parameter, adam_step};
 use tch::Tensor;
 
+use crate::ranks::{Averaging, Ranks};
+
 /// Numerical guard beside the root of the mean squared gradient.
 const EPSILON: f64 = 1e-8;
 
@@ -16,6 +18,7 @@ pub struct FlatParameters {
     gradient: Tensor,
     parameters: Vec<Tensor>,
     spans: Vec<Span>,
+    averaging: Option<Averaging>,
 }
 
 /// Where a named parameter lies in the vector.
@@ -81,6 +84,7 @@ impl FlatParameters {
                 vector,
                 parameters: tensors,
                 spans,
+                averaging: None,
             })
         })
     }
@@ -100,22 +104,41 @@ impl FlatParameters {
         &self.gradient
     }
 
+    /// Takes the mean of gradients over all `ranks` from now on.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn average_over(&mut self, ranks: &Ranks) -> Result<()> {
+        let names: Vec<&str> = self.spans.iter().map(|span| &*span.name).collect();
+        self.averaging = ranks.averaging(&self.parameters, &names)?;
+        Ok(())
+    }
+
     /// Computes the gradient of `loss`, a scalar. Neither zeroes nor adds to the gradients of single
     /// parameters, which would be two more operations for each of them.
     ///
     /// # Errors
     /// A parameter that the loss does not depend on; libtorch's.
     pub fn differentiate(&mut self, loss: &Tensor) -> Result<()> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        let backward = || Tensor::f_run_backward(&[loss], &self.parameters, false, false);
+        let rows = match &self.averaging {
+            Some(averaging) => averaging.average(|| {
+                backward()?;
+                Ok(())
+            })?,
+            None => self.rows(&backward()?)?,
+        };
+        let _same = tch::no_grad(|| Tensor::f_cat_out(&self.gradient, &rows, 0))?;
+        Ok(())
+    }
+
+    /// `gradients` of all parameters, each as it lies in the vector.
+    fn rows(&self, gradients: &[Tensor]) -> Result<Vec<Tensor>> {
         let idle = gradients.iter().position(|gradient| !gradient.defined());
         if let Some(span) = idle.and_then(|place| self.spans.get(place)) {
             bail!("the loss does not depend on parameter {}", span.name);
         }
-        tch::no_grad(|| {
-            let flat = gradients.iter().map(flatten).collect::<Result<Vec<_>>>()?;
-            let _same = Tensor::f_cat_out(&self.gradient, &flat, 0)?;
-            Ok(())
-        })
+        tch::no_grad(|| gradients.iter().map(flatten).collect())
     }
 
     /// Whether autograd is to follow these parameters.
@@ -200,7 +223,7 @@ impl Adam {
 }
 
 /// The numbers of `tensor` in the order in which [`Span::view`] has them in memory.
-fn flatten(tensor: &Tensor) -> Result<Tensor> {
+pub(crate) fn flatten(tensor: &Tensor) -> Result<Tensor> {
     Ok(match tensor.dim() {
         4 => tensor.f_permute([0, 2, 3, 1])?.f_reshape([-1])?,
         _ => tensor.f_reshape([-1])?,

@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
 use crate::program::sentence;
+use crate::ranks::Ranks;
 use crate::trainer::Trainer;
 
 /// The version that this build writes and reads.
@@ -280,20 +281,38 @@ impl Checkpoint {
             let values = Tensor::f_from_data_size(saved.data(), &shape, Kind::Float)?;
             tch::no_grad(|| tensor.f_copy_(&values))?;
         }
-        trainer.iteration = self.header.iteration;
-        let updates = i64::try_from(self.header.iteration)?;
-        trainer.generator_optimiser.updates = updates;
-        trainer.discriminator_optimiser.updates = updates;
-        Ok(())
+        trainer.go_on_from(self.header.iteration)
     }
 }
 
-/// `cuda`, or for example `cpu, threads: 2`. Only where it is the same does a run go on bit for
-/// bit: other devices, and other numbers of threads, add in another order.
+/// Gives `trainer`, made from the same configuration in all processes, the state that it has in the
+/// first.
+///
+/// # Errors
+/// Processes that are gone; libtorch's.
+pub fn synchronise(trainer: &mut Trainer, ranks: &Ranks) -> Result<()> {
+    if ranks.count() > 1 {
+        let mut tensors: Vec<Tensor> = state(trainer)?
+            .into_iter()
+            .map(|(_, tensor)| tensor)
+            .collect();
+        ranks.synchronise(&mut tensors)?;
+        trainer.go_on_from(trainer.iteration)?;
+    }
+    Ok(())
+}
+
+/// `cuda`, or for example `cpu, threads: 2`, and how many processes train together if they are
+/// several. Only where it is the same does a run go on bit for bit: other devices, and other numbers
+/// of threads and processes, add in another order.
 pub fn device_name(trainer: &Trainer) -> String {
-    match trainer.device() {
+    let device = match trainer.device() {
         Device::Cpu => format!("cpu, threads: {}", tch::get_num_threads()),
         _ => "cuda".to_owned(),
+    };
+    match trainer.processes() {
+        1 => device,
+        processes => format!("{device}, processes: {processes}"),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod prepare;
 pub mod preview;
 pub mod program;
 pub mod random;
+pub mod ranks;
 pub mod recipe;
 pub mod report;
 pub mod retention;

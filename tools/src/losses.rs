@@ -4,6 +4,8 @@ use anyhow::Result;
 use munit::config::GanType;
 use tch::{Kind, Reduction, Tensor};
 
+use crate::ranks::Ranks;
+
 /// Named scalars, in the order in which they are logged, and their weighted sum.
 #[derive(Debug, Default)]
 pub struct Terms {
@@ -66,8 +68,26 @@ impl StepLosses {
     /// # Errors
     /// libtorch's.
     pub fn read(&self) -> Result<Vec<(&'static str, f64)>> {
-        let values = Vec::<f64>::try_from(self.values.f_to_kind(Kind::Double)?)?;
+        let values = self.numbers()?;
         Ok(self.names.iter().copied().zip(values).collect())
+    }
+
+    /// Makes them their means over all `ranks`; whether `stop` is true in any of these.
+    ///
+    /// # Errors
+    /// Processes that are gone; libtorch's.
+    pub fn agree(&mut self, ranks: &Ranks, stop: bool) -> Result<bool> {
+        if ranks.count() == 1 {
+            return Ok(stop);
+        }
+        let mut values = self.numbers()?;
+        let stop = ranks.agree(&mut values, stop)?;
+        self.values = Tensor::f_from_slice(&values)?;
+        Ok(stop)
+    }
+
+    fn numbers(&self) -> Result<Vec<f64>> {
+        Ok(Vec::<f64>::try_from(self.values.f_to_kind(Kind::Double)?)?)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gradient_penalty::r1;
 use crate::losses::{StepLosses, Terms, discriminator_loss, generator_loss, kl, l1, style_prior};
 use crate::perceptual::PerceptualNetwork;
 use crate::random::{Noise, upload};
+use crate::ranks::Ranks;
 use crate::recipe::Recipe;
 
 /// A value for each domain.
@@ -163,6 +164,7 @@ pub struct Trainer {
     perceptual: Option<PerceptualNetwork>,
     /// Iterations done.
     pub iteration: u64,
+    processes: usize,
 }
 
 /// Separates the seeds of the four networks of a run.
@@ -249,7 +251,37 @@ impl Trainer {
             discriminator_parameters,
             perceptual,
             iteration: 0,
+            processes: 1,
         })
+    }
+
+    /// From now on computes on one share of each batch, as the trainers of all `ranks` do, and takes
+    /// the mean of all their gradients.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn average_over(&mut self, ranks: &Ranks) -> Result<()> {
+        self.generator_parameters.average_over(ranks)?;
+        self.discriminator_parameters.average_over(ranks)?;
+        self.processes = ranks.count();
+        Ok(())
+    }
+
+    /// How many trainers' gradients are averaged, this one's included.
+    pub fn processes(&self) -> usize {
+        self.processes
+    }
+
+    /// Takes the state that it has been given for that after `iteration` iterations.
+    ///
+    /// # Errors
+    /// More iterations than can be counted.
+    pub fn go_on_from(&mut self, iteration: u64) -> Result<()> {
+        let updates = i64::try_from(iteration)?;
+        self.iteration = iteration;
+        self.generator_optimiser.updates = updates;
+        self.discriminator_optimiser.updates = updates;
+        Ok(())
     }
 
     /// The run's configuration.

@@ -11,6 +11,7 @@ use munit::runtime::DeviceChoice;
 use munit_tools::augmentation::Augmentation;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::program;
+use munit_tools::ranks::Ranks;
 use munit_tools::recipe::{Recipe, Task};
 use munit_tools::run::{self, Outcome, RunFolder};
 use tch::Device;
@@ -80,7 +81,7 @@ struct Arguments {
     /// Iterations of the whole run, those before a resume included
     #[arg(long, value_name = "N")]
     iterations: Option<u64>,
-    /// Pictures of each domain in an iteration
+    /// Pictures of each domain in an iteration, in each process where several train together
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Side of the square that is trained on, in pixels; pictures are resized to a little more
@@ -148,11 +149,21 @@ struct Arguments {
 /// Where `--preview` is served unless a port is given.
 const PREVIEW_PORT: u16 = 8765;
 
+const NAME: &str = "munit-train";
+
 fn main() -> ExitCode {
-    program::run("munit-train", |arguments| train(&arguments))
+    program::run(NAME, |arguments| {
+        let ranks = Ranks::join()?;
+        let result = train(&arguments, &ranks);
+        match &result {
+            Ok(()) => ranks.leave(),
+            Err(error) => ranks.fail(NAME, error),
+        }
+        result
+    })
 }
 
-fn train(arguments: &Arguments) -> Result<()> {
+fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
     let resume = arguments.resume.is_some();
     let folder = match (
         arguments.resume.as_ref().and_then(Option::as_ref),
@@ -169,24 +180,33 @@ fn train(arguments: &Arguments) -> Result<()> {
     if run_folder.is_none() && (resume || !arguments.check) {
         bail!("name the run's folder with --out, for example --out runs/mine");
     }
-    let mut config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
-    config
-        .check()
-        .map_err(|problem| name_flag(problem, arguments))?;
-    if let Some(threads) = arguments.threads {
+    if let Some(threads) = arguments.threads.or(ranks.threads()) {
         if threads < 1 {
             bail!("--threads is {threads}; it must be at least 1");
         }
         tch::set_num_threads(threads);
     }
-    let device = arguments.device.resolve()?;
+    if !ranks.is_first() {
+        let device = ranks.device(arguments.device.resolve()?);
+        return run::follow(device, ranks);
+    }
+    let mut config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
+    config
+        .check()
+        .map_err(|problem| name_flag(problem, arguments))?;
+    // What is asked for is the batch of each process; a run's own configuration has the whole one.
+    if !resume || arguments.config.is_some() || arguments.batch_size.is_some() {
+        config.batch_size *= ranks.count();
+    }
+    let device = ranks.device(arguments.device.resolve()?);
     config.precision = config.precision.resolve(device);
     let run_folder = match (arguments.check, run_folder) {
         (false, Some(run_folder)) => run_folder,
+        _ if ranks.count() > 1 => bail!("--check is for one process; leave mpirun or srun out"),
         (_, run_folder) => return check(arguments, config, run_folder.as_ref(), device),
     };
     let preview = arguments.preview.map(|port| port.unwrap_or(PREVIEW_PORT));
-    let outcome = run::run(config, &run_folder, device, resume, preview)?;
+    let outcome = run::run(config, &run_folder, device, resume, preview, ranks)?;
     eprintln!("report: {}", run_folder.report().display());
     match outcome {
         Outcome::Finished(model) => {

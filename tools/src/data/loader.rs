@@ -17,6 +17,7 @@ use super::order::{self, Order};
 use super::picture_set::{PictureSet, Skipped};
 use super::tensor::write_tensor;
 use super::unusable::{self, Unusable};
+use crate::ranks::Share;
 
 /// Memory for resized pictures, in bytes, so that a small set is decoded only once.
 pub(crate) const CACHE_BYTES: usize = 1 << 30;
@@ -31,6 +32,8 @@ const LAST_ITERATION: u64 = 1 << 48;
 pub struct LoaderSettings {
     /// Pictures of each domain in one batch.
     pub batch_size: usize,
+    /// The part of it that is made here.
+    pub share: Share,
     /// Length of the shorter side after resizing, in pixels, for domains a and b.
     pub new_size: [usize; 2],
     /// Height of the crop, in pixels.
@@ -64,7 +67,8 @@ impl LoaderSettings {
 pub struct Batch {
     /// Number of the iteration, from 0.
     pub iteration: u64,
-    /// Pictures of domain a, `[B, C, H, W]` in [-1, 1], single precision, on the CPU.
+    /// Pictures of domain a, `[B, C, H, W]` in [-1, 1], single precision, on the CPU; B is the length
+    /// of the share.
     pub a: Tensor,
     /// Pictures of domain b, likewise.
     pub b: Tensor,
@@ -95,6 +99,13 @@ impl Loader {
             bail!(
                 "batch_size is {}; it must lie between 1 and {MAXIMUM_BATCH_SIZE}",
                 settings.batch_size
+            );
+        }
+        if !settings.batch_size.is_multiple_of(settings.share.count) {
+            bail!(
+                "batch_size is {}, which {} processes cannot share evenly",
+                settings.batch_size,
+                settings.share.count
             );
         }
         if first_iteration > LAST_ITERATION {
@@ -261,13 +272,17 @@ impl Shared {
 
     /// The pictures of one domain, `[B, C, H, W]`.
     fn make_half(&self, domain: Domain, iteration: u64, order: &mut Order) -> Result<Tensor> {
-        let batch_size = self.settings.batch_size;
+        let LoaderSettings {
+            batch_size, share, ..
+        } = self.settings;
+        let share = share.of(batch_size);
         let framing = self.settings.framing(domain);
         let [channels, height, width] = framing.crop_shape();
-        let shape = [batch_size as i64, channels, height, width];
+        let shape = [share.len() as i64, channels, height, width];
         write_tensor(&shape, |samples| {
             let crops = samples.chunks_exact_mut(framing.crop_len());
-            for (draw, planes) in (iteration * batch_size as u64..).zip(crops) {
+            let first = iteration * batch_size as u64 + share.start as u64;
+            for (draw, planes) in (first..).zip(crops) {
                 let picture = order
                     .draw(draw)
                     .find_map(|picture| self.picture(domain, picture))
@@ -388,6 +403,7 @@ mod tests {
     fn settings() -> LoaderSettings {
         LoaderSettings {
             batch_size: 2,
+            share: Share::WHOLE,
             new_size: [24, 20],
             crop_height: 18,
             crop_width: 16,
@@ -475,6 +491,28 @@ mod tests {
         assert_same(&all, &batches((&a, &b), &four_workers, 0, 20));
         assert_same(&all[13..], &batches((&a, &b), &four_workers, 13, 7));
         assert_ne!(all[0].a, all[5].a);
+    }
+
+    #[test]
+    fn shares_are_parts_of_the_batch() {
+        let (_folder, a, b) = pictures();
+        let whole = LoaderSettings {
+            batch_size: 6,
+            ..settings()
+        };
+        let shares = [0, 1, 2].map(|index| {
+            let share = Share { index, count: 3 };
+            let settings = LoaderSettings {
+                share,
+                ..whole.clone()
+            };
+            batches((&a, &b), &settings, 2, 4)
+        });
+        for (number, batch) in batches((&a, &b), &whole, 2, 4).iter().enumerate() {
+            let parts = shares.each_ref().map(|share| &share[number]);
+            assert_eq!(Tensor::cat(&parts.map(|part| &part.a), 0), batch.a);
+            assert_eq!(Tensor::cat(&parts.map(|part| &part.b), 0), batch.b);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tch::Device;
 
 use crate::config::{TrainConfig, TrainingPrecision};
+use crate::ranks::Ranks;
 
 /// What libtorch takes for maps, in multiples of those that a backward pass needs: the maps
 /// themselves, their gradients, copies in other layouts, workspace. Measured, see the tests.
@@ -44,9 +45,14 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// For a run of `config` on `device`, whose loader keeps `kept_pictures` bytes of pictures in
-    /// the memory of the computer.
-    pub fn new(config: &TrainConfig, device: Device, kept_pictures: u64) -> Self {
-        Self::with_free(config, device, kept_pictures, free_memory(device))
+    /// the memory of the computer; of several `ranks`, for each.
+    pub fn new(config: &TrainConfig, device: Device, kept_pictures: u64, ranks: &Ranks) -> Self {
+        let own = TrainConfig {
+            batch_size: config.batch_size / ranks.count(),
+            ..config.clone()
+        };
+        let free = free_memory(device).map(|free| free / ranks.sharing(device) as u64);
+        Self::with_free(&own, device, kept_pictures, free)
     }
 
     fn with_free(

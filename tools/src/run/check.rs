@@ -14,6 +14,7 @@ use super::problem::explain;
 use super::resumed::continued;
 use crate::config::TrainConfig;
 use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, save_input_sheet};
+use crate::ranks::Ranks;
 
 /// What [`check`] found.
 #[derive(Clone, Debug, Serialize)]
@@ -66,7 +67,7 @@ pub fn check(
         save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;
     }
     Ok(CheckReport {
-        memory: MemoryEstimate::new(&config, device, sets.kept_bytes(&config)),
+        memory: MemoryEstimate::new(&config, device, sets.kept_bytes(&config), &Ranks::alone()),
         data: preflight.report,
         inputs,
     })

@@ -2,6 +2,7 @@
 
 mod check;
 mod folder;
+mod follow;
 mod perceptual;
 mod pictures;
 mod problem;
@@ -22,6 +23,7 @@ use tch::{Device, Kind};
 
 pub use check::{CheckReport, check};
 pub use folder::RunFolder;
+pub use follow::follow;
 pub use pictures::data_layout;
 pub(crate) use pictures::{framing, loader_settings};
 
@@ -30,6 +32,7 @@ use crate::config::TrainConfig;
 use crate::export;
 use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet};
 use crate::preview::Preview;
+use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer};
 use perceptual::load_perceptual;
 use pictures::choose_samples;
@@ -48,7 +51,8 @@ pub enum Outcome {
 
 /// Trains as `config` says in `folder`, showing the newest samples on port `preview` of this machine
 /// if there is one; with `resume`, goes on from the newest checkpoint there, or
-/// from the beginning if the run was ended before it had one.
+/// from the beginning if the run was ended before it had one. Of several `ranks` this must be the
+/// first; the others [`follow`].
 ///
 /// Ctrl-C and SIGTERM end the program at once as long as nothing is trained; from the first
 /// iteration on they end the run after the current one, with a checkpoint.
@@ -62,6 +66,7 @@ pub fn run(
     device: Device,
     resume: bool,
     preview: Option<u16>,
+    ranks: &Ranks,
 ) -> Result<Outcome> {
     config.check()?;
     config = config.resolved();
@@ -99,12 +104,17 @@ pub fn run(
         config = continued(&folder.config()?.resolved(), &config)?;
         None
     };
+    ranks.check(&config)?;
     let sets = Sets::scan(&layout)?;
     let preflight = Preflight::begin(sets.clone(), &config)?;
     announce_pictures(&preflight.report, resume);
-    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config));
+    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config), ranks);
     if !memory.fits {
-        eprintln!("munit-train: the run takes {}", memory.sentence());
+        let who = match ranks.count() {
+            1 => "the run",
+            _ => "each process",
+        };
+        eprintln!("munit-train: {who} takes {}", memory.sentence());
     }
     if !resume {
         save_input_sheet(&sets, &config, &folder.input_sheet())
@@ -116,6 +126,7 @@ pub fn run(
     let perceptual = load_perceptual(&config, device)?;
     let mut trainer = Trainer::new(config.clone(), device, perceptual)
         .map_err(|error| explain(error, &config))?;
+    trainer.average_over(ranks)?;
     if let Some(checkpoint) = &resumed {
         checkpoint.restore(&mut trainer)?;
         announce_differences(checkpoint, &trainer, fingerprints);
@@ -135,11 +146,13 @@ pub fn run(
         trainer,
         samples,
         preview,
+        ranks,
         resume,
         saved,
     })?;
     let stop = stop_on_signals()?;
     training.train(&stop)?;
+    ranks.lead(Order::Leave)?;
 
     let trainer = training.trainer();
     if !training.is_done() {

@@ -9,6 +9,7 @@ use tch::{Device, Tensor};
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Framing, LoaderSettings, Source, load_training_picture};
 use crate::preflight::Sets;
+use crate::ranks::Share;
 use crate::samples::{Samples, domain_name};
 use crate::trainer::Pair;
 
@@ -64,6 +65,7 @@ pub fn data_layout(config: &TrainConfig) -> Result<DataLayout> {
 pub(crate) fn loader_settings(config: &TrainConfig) -> LoaderSettings {
     LoaderSettings {
         batch_size: config.batch_size,
+        share: Share::WHOLE,
         new_size: Domain::ALL.map(|domain| config.new_size(domain)),
         crop_height: config.crop_image_height,
         crop_width: config.crop_image_width,

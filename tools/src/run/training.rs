@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use munit::networks::normal;
 use tch::Device;
 
 use super::atomic_text;
@@ -15,10 +14,11 @@ use super::problem::explain;
 use super::rollback::{MOST_ROLLBACKS, earlier_state};
 use crate::checkpoint::{self, NotFinite};
 use crate::config::{Rollback, TrainConfig};
-use crate::data::Loader;
+use crate::data::{Loader, LoaderSettings};
 use crate::losses::StepLosses;
 use crate::preflight::{Preflight, Sets};
 use crate::preview::Preview;
+use crate::ranks::{Order, Ranks};
 use crate::report::history::Happening;
 use crate::report::page::{PageFacts, ReportPage, RunState};
 use crate::report::scalars::LossTable;
@@ -55,6 +55,9 @@ pub(super) struct Training<'r> {
     progress: Progress,
     page: ReportPage,
     preview: Option<Preview>,
+    ranks: &'r Ranks,
+    /// Whether this process or another has been asked to stop.
+    stopped: bool,
     /// Iterations done in the newest checkpoint.
     saved: Option<u64>,
     saved_at: Instant,
@@ -70,6 +73,8 @@ pub(super) struct Prepared<'r> {
     pub trainer: Trainer,
     pub samples: Samples,
     pub preview: Option<Preview>,
+    /// Of which this process must be the first.
+    pub ranks: &'r Ranks,
     /// Whether a run goes on, be it from its beginning.
     pub resume: bool,
     /// Whether the state of `trainer` lies in a checkpoint.
@@ -91,6 +96,7 @@ impl<'r> Training<'r> {
             trainer,
             samples,
             preview,
+            ranks,
             resume,
             saved,
         } = prepared;
@@ -113,7 +119,7 @@ impl<'r> Training<'r> {
         }
         let (watch, judge) = remembered(folder, config)?;
         let mut training = Self {
-            loader: loader(&sets, config, iteration)?,
+            loader: loader(&sets, config, iteration, ranks)?,
             probe: Probe::new(samples.pictures(), samples.fixed_styles())?,
             progress: Progress::new(iteration, config.max_iter, 2 * config.batch_size as u64),
             page: ReportPage::open(folder.path(), resume_at)?,
@@ -131,6 +137,8 @@ impl<'r> Training<'r> {
             log,
             history,
             preview,
+            ranks,
+            stopped: false,
         };
         // So that there is something to open from the first minute on.
         training.write_page(RunState::Running, false)?;
@@ -179,10 +187,11 @@ impl<'r> Training<'r> {
     }
 
     fn train_to_checkpoint(&mut self, stop: &AtomicBool) -> Result<()> {
+        self.send_state()?;
         loop {
             let mut lost = None;
-            while lost.is_none() && !self.is_done() && !stop.load(Ordering::Relaxed) {
-                lost = self.iterate()?;
+            while lost.is_none() && !self.is_done() && !self.stopped {
+                lost = self.iterate(stop)?;
             }
             if lost.is_none() && self.saved != Some(self.trainer.iteration) {
                 lost = self.save_checkpoint()?;
@@ -195,8 +204,9 @@ impl<'r> Training<'r> {
     }
 
     /// One iteration. What it returns has cost the weights.
-    fn iterate(&mut self) -> Result<Option<Finding>> {
+    fn iterate(&mut self, stop: &AtomicBool) -> Result<Option<Finding>> {
         self.tell_of_pictures()?;
+        self.ranks.lead(Order::Train)?;
         let batch = self
             .loader
             .next_batch()
@@ -204,12 +214,14 @@ impl<'r> Training<'r> {
         let config = self.trainer.config();
         let stream = config.noise_stream(self.trainer.iteration);
         let mut random = noise_generator(config.seed, stream);
-        let losses = self
+        let share = self.ranks.share();
+        let mut losses = self
             .trainer
             .step(&batch.a, &batch.b, &mut |shape| {
-                Ok(normal(&mut random, shape)?)
+                share.normal(&mut random, shape)
             })
             .map_err(|error| self.explain(error))?;
+        self.stopped = losses.agree(self.ranks, stop.load(Ordering::Relaxed))?;
         let lost = self.read(&losses)?;
         self.progress.advance(self.trainer.iteration);
         if lost.is_some() {
@@ -346,7 +358,19 @@ impl<'r> Training<'r> {
         Retention::new(self.trainer.config()).apply(&folder, iteration)?;
         self.saved = Some(iteration);
         self.saved_at = Instant::now();
+        // Also in the other processes the run goes on from what the checkpoint holds.
+        self.send_state()?;
         Ok(None)
+    }
+
+    /// Gives the other processes, if there are any, the state of this one.
+    fn send_state(&mut self) -> Result<()> {
+        self.ranks.lead(Order::Take {
+            config: Box::new(self.trainer.config().clone()),
+            iteration: self.trainer.iteration,
+            pictures: self.fingerprints,
+        })?;
+        checkpoint::synchronise(&mut self.trainer, self.ranks)
     }
 
     /// Goes back to an earlier state, with lower learning rates and other noise.
@@ -378,6 +402,7 @@ impl<'r> Training<'r> {
                 let perceptual = load_perceptual(&config, self.device)?;
                 self.trainer = Trainer::new(config.clone(), self.device, perceptual)
                     .map_err(|error| explain(error, &config))?;
+                self.trainer.average_over(self.ranks)?;
             }
         }
         self.trainer.set_rollbacks(config.rollbacks.clone());
@@ -396,7 +421,7 @@ impl<'r> Training<'r> {
             bail!("iteration {to}: the checkpoint that was gone back to holds no numbers");
         }
         atomic_text(&self.folder.config_file(), &config.to_yaml()?)?;
-        self.loader = loader(&self.sets, &config, to)?;
+        self.loader = loader(&self.sets, &config, to, self.ranks)?;
         self.progress.go_back(to);
         self.page.go_back(to)?;
         let [rate, _] = config.learning_rates(to);
@@ -436,14 +461,13 @@ impl<'r> Training<'r> {
     }
 }
 
-fn loader(sets: &Sets, config: &TrainConfig, iteration: u64) -> Result<Loader> {
+fn loader(sets: &Sets, config: &TrainConfig, iteration: u64, ranks: &Ranks) -> Result<Loader> {
     let pictures = &sets.training;
-    Loader::new(
-        pictures.a.clone(),
-        pictures.b.clone(),
-        loader_settings(config),
-        iteration,
-    )
+    let settings = LoaderSettings {
+        share: ranks.share(),
+        ..loader_settings(config)
+    };
+    Loader::new(pictures.a.clone(), pictures.b.clone(), settings, iteration)
 }
 
 /// Watch and judge as they were after the last row of `losses.csv`.

@@ -13,7 +13,7 @@ pub const MUNIT_EXPORT: &str = env!("CARGO_BIN_EXE_munit-export");
 pub const MUNIT_INFO: &str = env!("CARGO_BIN_EXE_munit-info");
 
 /// Long enough for anything here, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A folder in which programs run, with pictures in `datasets/shapes` in the published layout.
 pub struct Place {
@@ -72,7 +72,11 @@ impl Place {
         Running::new(self.command(MUNIT_TRAIN, words))
     }
 
-    fn command<'a>(&self, program: &str, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    pub fn command<'a>(
+        &self,
+        program: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Command {
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -122,7 +126,7 @@ fn tiny(arguments: &str) -> String {
 pub struct Running(Option<Child>);
 
 impl Running {
-    fn new(mut command: Command) -> Self {
+    pub fn new(mut command: Command) -> Self {
         Self(Some(command.stderr(Stdio::piped()).spawn().unwrap()))
     }
 
@@ -190,6 +194,11 @@ impl Running {
     pub fn wait(mut self) -> (Option<i32>, String) {
         let output = self.0.take().unwrap().wait_with_output().unwrap();
         (output.status.code(), text(&output.stderr))
+    }
+
+    #[cfg(feature = "mpi")]
+    pub fn id(&mut self) -> u32 {
+        self.child().id()
     }
 
     fn finish(&mut self) -> String {

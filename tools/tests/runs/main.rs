@@ -3,6 +3,8 @@
 mod check;
 mod common;
 mod export;
+#[cfg(feature = "mpi")]
+mod ranks;
 mod report;
 mod robust;
 mod train;

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 /// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
 /// before and after the interruption.
-const EVENTFUL: &str = "\
+pub const EVENTFUL: &str = "\
 display_size: 2
 snapshot_save_iter: 10
 image_save_iter: 25
@@ -38,7 +38,7 @@ fn eventful() -> Place {
 const ANEW: &str = "--config eventful.yaml --device cpu --threads 1";
 const GO_ON: &str = "--device cpu --threads 1";
 
-fn assert_same_end(place: &Place, one: &str, other: &str, iteration: u64) {
+pub fn assert_same_end(place: &Place, one: &str, other: &str, iteration: u64) {
     assert_eq!(place.losses(one).len() as u64, iteration + 1);
     assert_eq!(place.losses(one), place.losses(other));
     for file in [
@@ -363,6 +363,23 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
         &format!("{ANEW} --out whole --iterations {last}"),
     ));
     assert_same_end(&place, "whole", "stopped", last);
+}
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn several_processes_are_refused_where_there_is_no_mpi() {
+    let place = Place::new();
+    let arguments = "--a datasets/shapes/trainA --b datasets/shapes/trainB --out run";
+    for (name, launcher) in [
+        ("OMPI_COMM_WORLD_SIZE", "mpirun"),
+        ("SLURM_STEP_NUM_TASKS", "srun"),
+    ] {
+        let mut command = place.command(MUNIT_TRAIN, arguments.split_whitespace());
+        let sentence = failed(command.env(name, "4").output().unwrap());
+        let expected = format!("{launcher} has started this program 4 times");
+        assert_says(&sentence, &[&expected, "--features munit-tools/mpi"]);
+        assert!(!place.path("run").exists());
+    }
 }
 
 #[test]
@@ -945,7 +962,7 @@ fn event_files(folder: &Path) -> Vec<String> {
 }
 
 /// What lies in a folder; event files, whose names hold the time, as one.
-fn names(folder: &Path) -> Vec<String> {
+pub fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
