@@ -198,7 +198,7 @@ impl Messages {
             mpi::request::scope(|scope| {
                 let request = self
                     .world
-                    .immediate_all_reduce_into(scope, values, sums, &sum);
+                    .immediate_all_reduce_into(scope, values, sums, sum);
                 self.finish(request);
             });
         }
