@@ -258,7 +258,13 @@ impl Ranks {
             std::thread::sleep(FIRST_SPEAKS);
         }
         let (rank, count) = (self.rank(), self.count());
-        eprintln!("{program}: process {rank} of {count}: {}", sentence(error));
+        // In one piece: what mpirun says itself goes between the pieces.
+        let line = format!(
+            "{program}: process {rank} of {count}: {}\n",
+            sentence(error)
+        );
+        // Nobody is left to be told where not even this can be written.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
         world.abort();
     }
 
