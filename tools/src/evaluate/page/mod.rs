@@ -1,6 +1,5 @@
 //! What was found as a page: one HTML file that needs no other.
 
-mod base64;
 mod charts;
 
 use std::fmt::Write as _;
@@ -16,6 +15,7 @@ use super::Evaluation;
 use super::figure::{DirectionReport, Figure, Histogram, LeftOut, number};
 use super::pairs::PairsReport;
 use super::video::{PairFigures, VideoReport};
+use crate::report::page::markup::jpeg_address;
 
 const JPEG_QUALITY: u8 = 90;
 
@@ -213,9 +213,9 @@ impl Page {
         picture
             .write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, JPEG_QUALITY))
             .context("cannot encode a sheet for the page")?;
-        let data = base64::encode(jpeg.get_ref());
+        let address = jpeg_address(jpeg.get_ref());
         self.line(&format!(
-            "<img width=\"{}\" height=\"{}\" alt=\"{}\" src=\"data:image/jpeg;base64,{data}\">",
+            "<img width=\"{}\" height=\"{}\" alt=\"{}\" src=\"{address}\">",
             picture.width(),
             picture.height(),
             escaped(description)

@@ -3,7 +3,7 @@
 mod album;
 mod curves;
 mod drawing;
-mod markup;
+pub(crate) mod markup;
 mod mosaic;
 mod sections;
 mod series;
