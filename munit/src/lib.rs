@@ -18,6 +18,7 @@ mod element;
 mod moments;
 mod openmp;
 mod simd;
+mod vector_math;
 
 pub use config::{Architecture, Direction, Domain, Family};
 pub use error::{Error, Result};

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, vector_math};
 pub use description::{
     ColourOrder, Description, INPUT, Input, InputSize, Layer, Operation, PaddingMode, Resampling,
     Tap,
@@ -88,6 +88,7 @@ impl Backbone {
         device: Device,
     ) -> Result<Self> {
         description.check().map_err(Error::Weights)?;
+        vector_math::settle();
         let weights = |name: &str, dimensions: usize| -> Result<Tensor> {
             let tensor = tensors
                 .get(name)

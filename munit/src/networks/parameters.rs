@@ -9,7 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, vector_math};
 
 /// How the weights of convolutions and linear layers are drawn; key `init` of the published
 /// configurations. Biases start at zero but for `Default`.
@@ -82,6 +82,7 @@ impl<'a> ParameterStore<'a> {
     }
 
     fn new(source: Source<'a>, device: Device) -> Self {
+        vector_math::settle();
         Self {
             source,
             device,

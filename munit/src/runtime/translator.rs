@@ -15,7 +15,7 @@ use super::pixels::{self, Pixels, Staging};
 use super::stream::{Stream, synchronize_device};
 use super::warnings::warn;
 use super::{DeviceChoice, PictureFormat, PictureMut, PictureRef, Precision};
-use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode};
+use crate::{Architecture, Direction, Error, Family, Model, Result, StyleCode, vector_math};
 
 /// A model's one direction on a device. `Send`, not `Sync`: one thread owns it.
 pub struct Translator {
@@ -118,6 +118,7 @@ impl Translator {
         precision: Precision,
         kernels: Option<&'static Kernels>,
     ) -> Result<Self> {
+        vector_math::settle();
         let _no_grad = tch::no_grad_guard();
         let _turn = (device != Device::Cpu).then(|| TURNS.together());
         let architecture = &model.metadata.architecture;
