@@ -18,6 +18,7 @@ pub mod info;
 pub mod local_time;
 pub mod losses;
 pub mod machine;
+pub(crate) mod markup;
 pub mod model_name;
 pub mod named_styles;
 pub mod perceptual;

@@ -158,6 +158,7 @@ fn several_sizes_and_streams_are_timed_one_after_the_other() {
         page.contains("Several streams at once") && page.contains("| 20x36 | 2 |"),
         "{page}"
     );
+    assert_eq!(page.matches("munit-bench network").count(), 1, "{page}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{INK, PALE_INK};
+use crate::markup::escaped;
 
 /// A drawing; sizes in pixels, y downwards.
 pub struct Svg {
@@ -185,10 +186,4 @@ impl Svg {
             escaped(&title)
         )
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }

@@ -136,8 +136,12 @@ impl Page {
             self,
             "<details><summary>The commands one by one</summary>\n\n```sh"
         );
-        for record in records {
-            line!(self, "{}", record.command);
+        // A command that measures several sizes gives a record of each.
+        for (number, record) in records.iter().enumerate() {
+            let before = &records[..number];
+            if before.iter().all(|other| other.command != record.command) {
+                line!(self, "{}", record.command);
+            }
         }
         line!(self, "```\n\n</details>");
     }

@@ -15,7 +15,7 @@ use super::Evaluation;
 use super::figure::{DirectionReport, Figure, Histogram, LeftOut, number};
 use super::pairs::PairsReport;
 use super::video::{PairFigures, VideoReport};
-use crate::report::page::markup::jpeg_address;
+use crate::markup::{escaped, jpeg_address};
 
 const JPEG_QUALITY: u8 = 90;
 
@@ -237,11 +237,4 @@ impl Page {
         );
         page
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }

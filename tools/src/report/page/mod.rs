@@ -3,7 +3,6 @@
 mod album;
 mod curves;
 mod drawing;
-pub(crate) mod markup;
 mod mosaic;
 mod sections;
 mod series;
