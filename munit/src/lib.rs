@@ -17,6 +17,7 @@ pub mod style_file;
 mod element;
 mod moments;
 mod openmp;
+mod processors;
 mod simd;
 mod vector_math;
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use libloading::os::unix::{Library, RTLD_NOW};
+use libloading::os::unix::{Library, RTLD_LAZY};
+
+use crate::processors::processors;
 
 type GompParallel = unsafe extern "C" fn(extern "C" fn(*mut c_void), *mut c_void, u32, u32);
 
@@ -32,7 +34,8 @@ pub fn tame_spinning() {
         let Some(parallel) = entry_point() else {
             return;
         };
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        // Those that OpenMP counts, even where a container's share of the time is less.
+        let processors = processors().len().max(1);
         let (started, has_started) = std::sync::mpsc::channel();
         let parked = std::thread::Builder::new().name("munit-parked".to_owned());
         let spawned = parked.spawn(move || {
@@ -136,12 +139,13 @@ fn entry_point() -> Option<GompParallel> {
 }
 
 fn find_entry_point() -> Option<GompParallel> {
-    // Both export the entry points of GNU's runtime.
-    let path = loaded_library("libgomp").or_else(|| loaded_library("libiomp5"))?;
+    // What libtorch itself calls: another library of this process may have brought a runtime of its
+    // own. LLVM's, too, exports the entry points of GNU's.
+    let path = loaded_library("libtorch_cpu.so")?;
     // SAFETY: the library is already part of this process, so no initialiser runs; the type is that
     // of GNU's application binary interface.
     unsafe {
-        let library = Library::open(Some(path), RTLD_NOW).ok()?;
+        let library = Library::open(Some(path), RTLD_LAZY).ok()?;
         let parallel = *library.get(b"GOMP_parallel").ok()?;
         // The pointer stays valid for as long as the process lives.
         std::mem::forget(library);

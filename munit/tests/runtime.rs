@@ -157,22 +157,26 @@ fn trained_models_lose_nothing_visible_in_bf16() {
         let (width, row) = (sheet.width() as usize, 3 * sheet.width() as usize);
         let pixels = &sheet.to_rgb8().into_raw()[..row * height];
         let picture = PictureRef::new(PictureFormat::Rgb, width, height, &[(pixels, row)]).unwrap();
-        let [single, half] = [Precision::Fp32, Precision::Bf16].map(|precision| {
-            let mut translator = translator(&model, Direction::A2b, precision);
-            let style = StyleCode::sample(1, translator.style_dim());
-            let mut bytes = vec![0; pixels.len()];
-            let planes = vec![(&mut bytes[..], row)];
-            let mut output = PictureMut::new(PictureFormat::Rgb, width, height, planes).unwrap();
-            translator
-                .translate(&picture, &mut output, &style, &TranslateOptions::default())
-                .unwrap();
-            bytes
-        });
-        let square = |(&a, &b)| (f64::from(a) - f64::from(b)).powi(2);
-        let error = single.iter().zip(&half).map(square).sum::<f64>() / single.len() as f64;
-        let psnr = 10.0 * (255.0_f64.powi(2) / error).log10();
-        assert!(psnr > 40.0, "{name}: {psnr} dB");
-        assert!(error > 0.0, "{name}: computed in the same precision");
+        for direction in Direction::ALL {
+            let [single, half] = [Precision::Fp32, Precision::Bf16].map(|precision| {
+                let mut translator = translator(&model, direction, precision);
+                let style = StyleCode::sample(1, translator.style_dim());
+                let mut bytes = vec![0; pixels.len()];
+                let planes = vec![(&mut bytes[..], row)];
+                let mut output =
+                    PictureMut::new(PictureFormat::Rgb, width, height, planes).unwrap();
+                translator
+                    .translate(&picture, &mut output, &style, &TranslateOptions::default())
+                    .unwrap();
+                bytes
+            });
+            let square = |(&a, &b)| (f64::from(a) - f64::from(b)).powi(2);
+            let error = single.iter().zip(&half).map(square).sum::<f64>() / single.len() as f64;
+            let psnr = 10.0 * (255.0_f64.powi(2) / error).log10();
+            let of = format!("{name} {}", direction.name());
+            assert!(psnr > 40.0, "{of}: {psnr} dB");
+            assert!(error > 0.0, "{of}: computed in the same precision");
+        }
     }
 }
 

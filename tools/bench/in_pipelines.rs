@@ -26,6 +26,10 @@ pub struct PipelineArguments {
     model: ModelArguments,
     #[command(flatten)]
     run: RunArguments,
+    /// Frames that munitfilter translates at once; 0 is its own choice, 1 gives each all threads, as
+    /// in a live pipeline
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_in_flight: u32,
     /// How often each has its turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = count)]
     rounds: usize,
@@ -70,7 +74,8 @@ impl Command {
             Self::Pipeline(arguments) => {
                 let (model, options) = (arguments.model.choice(), arguments.run.options());
                 let (rounds, frames) = (arguments.rounds, arguments.frames);
-                let result = pipeline::measure(&model, &options, rounds, frames)?;
+                let in_flight = arguments.max_in_flight;
+                let result = pipeline::measure(&model, &options, in_flight, rounds, frames)?;
                 show(Measurement::Pipeline(result), arguments.json)
             }
             Self::Start(arguments) => {

@@ -27,7 +27,7 @@ use munit_tools::bench::record::{Measurement, Record, read_records};
 use munit_tools::bench::size::FrameSize;
 use munit_tools::bench::steps::measure_steps;
 use munit_tools::bench::subject::RunOptions;
-use munit_tools::bench::train::measure_training;
+use munit_tools::bench::train::{TrainTiming, measure_training};
 use munit_tools::bench::verify::verify;
 use munit_tools::config::{TrainConfig, TrainingPrecision};
 use munit_tools::program;
@@ -53,6 +53,7 @@ Examples:
   munit-bench start --dim 64 --soak 600
   munit-bench train --dim 16 --size 128 --precision bf16
   munit-bench train --dim 16 --size 256 --batch 8 --data datasets/mine
+  munit-bench train --dim 32 --peers benches/peers/training_update.py --python peers/bin/python
   munit-bench steps --dim 64 --size 1920x1080 --device cuda
   munit-bench verify --device cuda
   munit-bench report results --page docs/benchmarks.md";
@@ -184,13 +185,28 @@ struct TrainArguments {
     /// Processor threads; 0 is munitfilter's own choice
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// Iterations to time
+    /// Iterations to time in each turn
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = count)]
     iterations: usize,
     /// Iterations before those
     #[arg(long, value_name = "N", default_value_t = 2)]
     warm_up: usize,
-    /// Print one JSON object: ms has the milliseconds of each iteration
+    /// The program that computes the published update in other engines, in turns with ours:
+    /// benches/peers/training_update.py
+    #[arg(long, value_name = "FILE", conflicts_with = "data")]
+    peers: Option<PathBuf>,
+    /// The Python that runs it
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "python3",
+        requires = "peers"
+    )]
+    python: PathBuf,
+    /// How often everyone has a turn
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = count)]
+    rounds: usize,
+    /// Print one JSON object: ms has the milliseconds of each iteration, peers those of the others
     #[arg(long)]
     json: bool,
 }
@@ -215,6 +231,9 @@ struct ReportArguments {
     /// The page; its charts go into the folder beside it that has its name
     #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
     page: PathBuf,
+    /// The command that made the results, for the page's first sentence
+    #[arg(long, value_name = "COMMAND", default_value = "make bench")]
+    made_by: String,
 }
 
 fn main() -> ExitCode {
@@ -300,14 +319,21 @@ fn train(arguments: &TrainArguments) -> anyhow::Result<()> {
     config.precision = config.precision.resolve(arguments.device.resolve()?);
     config.generator.dim = arguments.dim;
     config.discriminator.dim = arguments.dim;
-    let result = measure_training(
-        &config,
-        arguments.data.as_deref(),
-        arguments.device,
-        arguments.threads,
-        arguments.warm_up,
-        arguments.iterations,
-    )?;
+    let peers = arguments.peers.clone().map(|script| PeerProgram {
+        python: arguments.python.clone(),
+        script,
+    });
+    let timing = TrainTiming {
+        data: arguments.data.as_deref(),
+        device: arguments.device,
+        threads: arguments.threads,
+        warm_up: arguments.warm_up,
+        iterations: arguments.iterations,
+        rounds: arguments.rounds,
+        peers: peers.as_ref(),
+    };
+    let tell = |what: &str| eprintln!("munit-bench: {what}");
+    let result = measure_training(&config, &timing, &tell)?;
     show(Measurement::Train(result), arguments.json)
 }
 
@@ -333,7 +359,11 @@ fn verify_device(arguments: &VerifyArguments) -> anyhow::Result<()> {
 }
 
 fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
-    write_page(&read_records(&arguments.results)?, &arguments.page)?;
+    write_page(
+        &read_records(&arguments.results)?,
+        &arguments.made_by,
+        &arguments.page,
+    )?;
     println!("{}", arguments.page.display());
     Ok(())
 }

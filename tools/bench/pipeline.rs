@@ -2,6 +2,7 @@
 //! that has other things to do.
 
 use anyhow::Result;
+use gst::prelude::*;
 use munit_tools::bench::network::Network;
 use munit_tools::bench::pipeline::PipelineResult;
 use munit_tools::bench::subject::{ModelChoice, RunOptions};
@@ -11,23 +12,29 @@ use crate::line::{Line, munitfilter, start_gstreamer};
 /// Frames that are not timed after each rest: those that were on their way, and the first ones.
 const SKIPPED: usize = 4;
 
-/// Times `frames` frames each in `rounds` rounds.
+/// Times `frames` frames each in `rounds` rounds; the element translates up to `max_in_flight` at
+/// once, 0 is its own choice.
 ///
 /// # Errors
 /// A model that cannot be read; GStreamer's and the network's.
 pub fn measure(
     model: &ModelChoice,
     options: &RunOptions,
+    max_in_flight: u32,
     rounds: usize,
     frames: usize,
 ) -> Result<PipelineResult> {
     start_gstreamer()?;
     let mut network = Network::load(model, options)?;
     let file = model.file()?;
-    let pipeline = Line::new(Some(munitfilter(file.path(), options)?), options.size)?;
+    let element = munitfilter(file.path(), options)?;
+    element.set_property("max-in-flight", max_in_flight);
+    let pipeline = Line::new(Some(element), options.size)?;
     let source = Line::new(None, options.size)?;
     let mut result = PipelineResult {
         subject: network.subject().clone(),
+        max_in_flight,
+        turn: frames,
         ms: vec![],
         network_ms: vec![],
         source_ms: vec![],

@@ -375,6 +375,34 @@ fn iterations_of_training_are_timed() {
 }
 
 #[test]
+fn the_published_update_has_its_turns_in_other_engines() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("peers.sh");
+    std::fs::write(&script, PEERS).unwrap();
+    let arguments = "train --dim 4 --size 64 --threads 1 --precision fp32 --device cpu --iterations 2 \
+                     --rounds 2 --warm-up 0 --python sh --peers";
+    let arguments: Vec<_> = arguments
+        .split_whitespace()
+        .chain(script.to_str())
+        .collect();
+    let result = measured(&[&arguments[..], &["--json"]].concat());
+    assert_eq!(times(&result, "ms").len(), 4);
+    let steady = &result["peers"][0];
+    assert_eq!(times(steady, "ms"), [2.5, 2.25, 2.5, 2.25]);
+    assert_eq!(
+        steady["version"],
+        "Steady steady --dim 4 --size 64 --batch 1 --cycle 10 --threads 1 --device cpu"
+    );
+    assert_eq!(result["left_out"].as_array().unwrap().len(), 2);
+    let text = String::from_utf8(bench(&arguments).stdout).unwrap();
+    assert!(text.contains("left out: Dying: no memory"), "{text}");
+    assert!(
+        text.contains("Steady on cpu") && text.contains("of it"),
+        "{text}"
+    );
+}
+
+#[test]
 fn training_on_files_tells_how_long_it_waited_for_them() {
     let folder = tempfile::tempdir().unwrap();
     for domain in ["trainA", "trainB"] {
@@ -444,7 +472,7 @@ fn write_results(folder: &Path) {
             "pipeline",
             subject("256x256"),
             json!({
-                "ms": [5.2, 5.2], "network_ms": [5.0, 5.0], "source_ms": [0.1],
+                "turn": 2, "ms": [10.4, 0.0], "network_ms": [5.0, 5.0], "source_ms": [0.1],
             }),
         ),
         (
@@ -461,7 +489,11 @@ fn write_results(folder: &Path) {
             "train",
             json!({"dim": 8, "size": 128, "batch": 1, "cycle": 10.0, "precision": "fp32",
                          "device": "cpu", "threads": 2}),
-            json!({"ms": [100.0, 120.0]}),
+            json!({
+                "ms": [100.0, 120.0],
+                "peers": [{"name": "Slow <update>", "version": "Slow 1.2", "ms": [220.0, 220.0]}],
+                "left_out": [{"name": "Missing", "reason": "No module named missing"}],
+            }),
         ),
     ];
     for (number, (measurement, subject, result)) in results.into_iter().enumerate() {
@@ -515,6 +547,7 @@ fn a_page_is_made_of_results() {
 
     let text = std::fs::read_to_string(&page).unwrap();
     for expected in [
+        "Made on the machine below by `make bench`.",
         "| processor | Abacus, 2 processors |",
         "| munitfilter bf16 | 5.00 | 4.20 to 5.80 | 1.00 |",
         "| Slow & <steady> | 55.0 | 51.0 to 59.0 | 11.00 |",
@@ -522,10 +555,11 @@ fn a_page_is_made_of_results() {
         "- dim 8: in proportion to pixels within 15 % at 2 of 3 sizes, from 256x256 to 512x512; a pixel \
          costs more elsewhere: 2.00 times at 64x64.",
         "| dim 8 | 512x512 | 32.0 | 32.0 | 32.0 | 32.0 | 31.2 | 122 | 0.016 |  |",
-        "| dim 8 | 256x256 | 5.20 | 5.20 | 5.20 | 192 | 5.00 | 0.100 | 1.040 |",
+        "| dim 8 | 256x256 | own choice | 5.20 | 5.20 | 5.20 | 192 | 5.00 | 0.100 | 1.040 |",
         "| scan, ms | 400 | 400 | 400 | 600 |",
         "| memory, dim 8, 256x256, MB | 305 | 301 | 309 | 700 |",
-        "| dim 8 | 1 of 128x128 | classic | 10 | cpu, fp32, 2 threads | 110 | 102 | 118 |",
+        "| dim 8 | 1 of 128x128 | classic | 10 | munit-train fp32 | cpu, 2 threads | 110 | 102 | 118 | |",
+        "| published | 10 | Slow <update> | cpu, 2 threads | 220 | 220 | 220 | 0.500 |",
         "munit-bench train --json",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
+use super::warnings::warn;
 use crate::openmp::loaded_library;
 use crate::{Error, Result};
 
@@ -99,20 +100,24 @@ impl DeviceChoice {
     /// The device to compute on.
     ///
     /// Loads `libtorch_cuda.so` from beside libtorch before the first question about CUDA; the
-    /// choice `cpu`, and `auto` on a host without an NVIDIA driver, touch no CUDA library.
+    /// choice `cpu`, and `auto` on a host without an NVIDIA driver, touch no CUDA library. Where there
+    /// is a driver and `auto` must do with the CPU nevertheless, a warning says why.
     ///
     /// # Errors
-    /// [`Error::Device`] if a CUDA device was asked for and is not there, saying what is there.
+    /// [`Error::Device`] if a CUDA device was asked for and is not there, saying what is there, or
+    /// cannot compute, saying why.
     pub fn resolve(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(match cuda_device_count() {
-                Ok(count) if count > 0 => Device::Cuda(0),
-                _ => Device::Cpu,
+            Self::Auto => Ok(if first_cuda_device_is_usable() {
+                Device::Cuda(0)
+            } else {
+                Device::Cpu
             }),
             Self::Cuda(number) => {
                 let count = cuda_device_count().map_err(Error::Device)?;
                 if number < count {
+                    try_out(Device::Cuda(number)).map_err(Error::Device)?;
                     return Ok(Device::Cuda(number));
                 }
                 Err(Error::Device(match count {
@@ -174,6 +179,46 @@ fn cpu_multiplies_bf16() -> bool {
 fn cuda_device_count() -> Result<usize, String> {
     load_cuda()?;
     Ok(usize::try_from(tch::Cuda::device_count()).unwrap_or(0))
+}
+
+/// Whether `auto` takes CUDA; asked once, so that it is always the same device.
+fn first_cuda_device_is_usable() -> bool {
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| {
+        if !nvidia_driver_is_visible() {
+            return false;
+        }
+        let found = cuda_device_count().and_then(|count| match count {
+            0 => Err("the NVIDIA driver shows no usable device".to_owned()),
+            _ => try_out(Device::Cuda(0)),
+        });
+        if let Err(reason) = &found {
+            warn(&format!(
+                "CUDA is not used, the processor computes instead: {reason}"
+            ));
+        }
+        found.is_ok()
+    })
+}
+
+/// Computes something small; the error says why the device cannot.
+fn try_out(device: Device) -> Result<(), String> {
+    let computed =
+        Tensor::f_ones([1], (Kind::Float, device)).and_then(|one| one.f_double_value(&[0]));
+    let Err(error) = computed else {
+        return Ok(());
+    };
+    let error = error.to_string();
+    // The rest is where in libtorch it happened.
+    let first = error.lines().next().unwrap_or_default();
+    Err(if error.contains("no kernel image") {
+        format!(
+            "this GPU is older than libtorch's CUDA part can use ({first}); use the device cpu, or a GPU \
+             of compute capability 7.5 or higher"
+        )
+    } else {
+        format!("the GPU cannot compute: {first}")
+    })
 }
 
 /// Makes libtorch's CUDA part known to libtorch, once per process.
@@ -286,6 +331,15 @@ mod tests {
                 assert!(text.contains("NVIDIA") || text.contains("CUDA"), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_device_is_tried_out_before_it_is_used() {
+        assert_eq!(try_out(Device::Cpu), Ok(()));
+        // Nobody has so many.
+        let reason = try_out(Device::Cuda(100)).unwrap_err();
+        assert!(reason.contains("the GPU cannot compute"), "{reason}");
+        assert_eq!(reason.lines().count(), 1, "{reason}");
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! them. Those of a [`Team`] spin for microseconds and take each other's work.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use super::team::Team;
+use crate::processors::processors;
 
 /// Number of threads that the calling thread's loops use: as many as its libtorch operations.
 pub(super) fn threads() -> usize {
@@ -34,19 +36,19 @@ pub fn use_threads(threads: usize) {
 
 /// Cores that this process may use, not counting their second threads.
 fn physical_cores() -> usize {
+    // A container's share of the time may be less than the processors that it may use.
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-    // Two processors of one core name the same siblings.
+    // Two processors of one core name the same siblings; one that is switched off has none.
     let siblings = |processor: usize| {
         std::fs::read_to_string(format!(
             "/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list"
         ))
         .ok()
     };
-    let cores: std::collections::BTreeSet<String> = (0..).map_while(siblings).collect();
-    if cores.is_empty() {
-        allowed
-    } else {
-        cores.len().min(allowed)
+    let cores: BTreeSet<String> = processors().into_iter().filter_map(siblings).collect();
+    match cores.len() {
+        0 => allowed,
+        cores => cores.min(allowed),
     }
 }
 

@@ -75,34 +75,6 @@ pub(super) fn working_memory(
     (0..=levels.min(63)).fold(0, |sum: u64, level| sum.saturating_add(largest >> level))
 }
 
-/// Bytes of memory that this process can still take without pushing out another; 0 where the system
-/// does not say.
-pub(super) fn free_memory() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let machine = available_in(&read("/proc/meminfo")).unwrap_or(0);
-    let group = left_in_group(
-        &read("/sys/fs/cgroup/memory.max"),
-        &read("/sys/fs/cgroup/memory.current"),
-    );
-    group.map_or(machine, |group| group.min(machine))
-}
-
-/// The bytes that Linux's `/proc/meminfo` says are available.
-fn available_in(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
-}
-
-/// The bytes that the control group of a container has left; `None` without a limit.
-fn left_in_group(most: &str, current: &str) -> Option<u64> {
-    let most: u64 = most.trim().parse().ok()?;
-    let current: u64 = current.trim().parse().ok()?;
-    Some(most.saturating_sub(current))
-}
-
 #[cfg(test)]
 mod tests {
     use munit::config::{Family, GeneratorConfig};
@@ -220,17 +192,5 @@ mod tests {
             working_memory(&architecture(i64::MAX), (8192, 8192), 4),
             u64::MAX
         );
-    }
-
-    #[test]
-    fn free_memory_is_that_of_the_machine_or_of_its_container() {
-        assert!(free_memory() > 1 << 20);
-        let meminfo = "MemTotal:       24000000 kB\nMemAvailable:   12000000 kB\n";
-        assert_eq!(available_in(meminfo), Some(12_000_000 << 10));
-        assert_eq!(available_in("MemTotal: 24000000 kB\n"), None);
-        assert_eq!(left_in_group("2000\n", "500\n"), Some(1500));
-        assert_eq!(left_in_group("2000\n", "2500\n"), Some(0));
-        assert_eq!(left_in_group("max\n", "500\n"), None);
-        assert_eq!(left_in_group("", ""), None);
     }
 }

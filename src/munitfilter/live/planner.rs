@@ -12,12 +12,12 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::{VideoFrameRef, VideoInfo};
 use munit::StyleCode;
-use munit::runtime::Precision;
+use munit::runtime::{Precision, free_memory};
 
 use super::Exchange;
 use super::course::Course;
 use super::exchange::{Frame, Job, Work};
-use super::in_flight::{Situation, free_memory, share_of_threads, working_memory};
+use super::in_flight::{Situation, share_of_threads, working_memory};
 use super::worker::{Failure, Plan, Promise, Task, Translated, Worker};
 use crate::munitfilter::engine::Engine;
 use crate::munitfilter::governor::Governor;
@@ -359,7 +359,7 @@ impl Planner {
                         (side(frame.1), side(frame.0)),
                         number_size,
                     ),
-                    free_memory: free_memory(),
+                    free_memory: free_memory(tch::Device::Cpu).unwrap_or(0),
                 };
                 let frames = situation.most_in_flight();
                 gst::info!(CAT, "{frames} in flight: {situation:?}");

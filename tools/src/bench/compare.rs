@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix_product::matrix_product_teraflops;
 use super::network::Network;
-use super::peers::{Engine, LeftOut, Peer, PeerProgram};
+use super::peers::{LeftOut, PeerProgram, PeerTimes, Peers};
 use super::statistics::Spread;
 use super::subject::{ModelChoice, RunOptions, Subject};
 
@@ -32,17 +32,6 @@ pub struct CompareResult {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Another engine's times.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerTimes {
-    /// What it is called.
-    pub name: String,
-    /// The library's name and version.
-    pub version: String,
-    /// Milliseconds of each frame, from tensor to tensor.
-    pub ms: Vec<f64>,
-}
-
 /// Times `frames` frames of each engine in `rounds` rounds. `wanted`: the engines, by what the program
 /// of the others calls them; all where none is named. `tell` is told who is being started.
 ///
@@ -63,22 +52,14 @@ pub fn compare(
     };
     let mut network = Network::load(model, options)?;
     let subject = network.subject().clone();
-    let mut running = Vec::new();
-    let mut left_out = Vec::new();
-    for engine in chosen(program.engines(&subject.device)?, wanted)? {
-        tell(&engine.name);
-        match program.start(&engine, &subject, n_res) {
-            Ok(peer) => {
-                let times = PeerTimes {
-                    name: engine.name,
-                    version: peer.version().to_owned(),
-                    ms: vec![],
-                };
-                running.push((peer, times));
-            }
-            Err(reason) => left_out.push(LeftOut::new(engine.name, &reason)),
-        }
-    }
+    let flags = [
+        ("--dim", subject.dim.to_string()),
+        ("--n-res", n_res.to_string()),
+        ("--size", subject.size.to_string()),
+        ("--threads", subject.threads.to_string()),
+        ("--device", subject.device.clone()),
+    ];
+    let mut peers = Peers::start(program, &subject.device, wanted, &flags, tell)?;
     let (device, precision) = network.place();
     let matrix_product_teraflops = matrix_product_teraflops(device, precision)?;
     network.measure(WARM_UP)?;
@@ -87,50 +68,16 @@ pub fn compare(
         tell(&format!("round {round} of {rounds}"));
         network.measure(1)?;
         ms.extend(network.measure(frames)?);
-        running = measure_each(running, frames, &mut left_out);
+        peers.take_turns(frames);
     }
+    let (peers, left_out) = peers.finish();
     Ok(CompareResult {
         subject,
         ms,
         matrix_product_teraflops,
-        peers: running.into_iter().map(|(_, times)| times).collect(),
+        peers,
         left_out,
     })
-}
-
-/// Those of `engines` that are wanted.
-fn chosen(engines: Vec<Engine>, wanted: &[String]) -> Result<Vec<Engine>> {
-    if let Some(unknown) = wanted
-        .iter()
-        .find(|name| !engines.iter().any(|one| one.engine == **name))
-    {
-        let known: Vec<_> = engines.iter().map(|one| one.engine.as_str()).collect();
-        bail!(
-            "{unknown}: there is no such engine for this device; the others are {}",
-            known.join(", ")
-        );
-    }
-    let is_wanted = |one: &Engine| wanted.is_empty() || wanted.contains(&one.engine);
-    Ok(engines.into_iter().filter(is_wanted).collect())
-}
-
-/// Gives everyone a turn; those who fail are out.
-fn measure_each(
-    running: Vec<(Peer, PeerTimes)>,
-    frames: usize,
-    left_out: &mut Vec<LeftOut>,
-) -> Vec<(Peer, PeerTimes)> {
-    let mut still_running = Vec::new();
-    for (mut peer, mut times) in running {
-        match peer.measure(frames) {
-            Ok(ms) => {
-                times.ms.extend(ms);
-                still_running.push((peer, times));
-            }
-            Err(reason) => left_out.push(LeftOut::new(times.name, &reason)),
-        }
-    }
-    still_running
 }
 
 impl fmt::Display for CompareResult {

@@ -15,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::subject::Subject;
 use crate::program::sentence;
 
 /// How long a peer may take to start, or to measure: compilers need minutes.
@@ -32,11 +31,11 @@ pub struct PeerProgram {
 
 /// One of the engines that a program has.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Engine {
+struct Engine {
     /// What the program calls it.
-    pub engine: String,
+    engine: String,
     /// What people call it.
-    pub name: String,
+    name: String,
 }
 
 /// A peer that could not be measured.
@@ -63,11 +62,10 @@ impl PeerProgram {
     ///
     /// # Errors
     /// When there is no such program, or it cannot be run.
-    pub fn engines(&self, device: &str) -> Result<Vec<Engine>> {
+    fn engines(&self, device: &str) -> Result<Vec<Engine>> {
         if !self.script.is_file() {
             bail!(
-                "{}: there is no such program; give the project's benches/peers/translate.py with \
-                 --peers",
+                "{}: there is no such program; give one of the project's benches/peers with --peers",
                 self.script.display()
             );
         }
@@ -86,19 +84,15 @@ impl PeerProgram {
         })
     }
 
-    /// Starts an engine on the network of `subject` and waits until it is ready.
+    /// Starts an engine, with `flags` that say on what, and waits until it is ready.
     ///
     /// # Errors
     /// Why the engine cannot be used here.
-    pub fn start(&self, engine: &Engine, subject: &Subject, n_res: i64) -> Result<Peer> {
+    fn start(&self, engine: &Engine, flags: &[(&str, String)]) -> Result<Peer> {
         let mut child = self
             .command()
             .arg(&engine.engine)
-            .args(["--dim", &subject.dim.to_string()])
-            .args(["--n-res", &n_res.to_string()])
-            .args(["--size", &subject.size.to_string()])
-            .args(["--threads", &subject.threads.to_string()])
-            .args(["--device", &subject.device])
+            .args(flags.iter().flat_map(|(flag, value)| [*flag, value]))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -134,8 +128,93 @@ impl PeerProgram {
     }
 }
 
+/// Other engines that take turns with ours.
+pub struct Peers {
+    running: Vec<(Peer, PeerTimes)>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Another engine's times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerTimes {
+    /// What it is called.
+    pub name: String,
+    /// The library's name and version.
+    pub version: String,
+    /// Milliseconds of each frame, from tensor to tensor, or of each iteration.
+    pub ms: Vec<f64>,
+}
+
+impl Peers {
+    /// Starts the engines of `program` for `device` with `flags`, those that are `wanted` or all where
+    /// none is named. One that fails is left out. `tell` is told who is being started.
+    ///
+    /// # Errors
+    /// When the program cannot be run at all, or has no engine of a name that is wanted.
+    pub fn start(
+        program: &PeerProgram,
+        device: &str,
+        wanted: &[String],
+        flags: &[(&str, String)],
+        tell: &dyn Fn(&str),
+    ) -> Result<Self> {
+        let mut running = Vec::new();
+        let mut left_out = Vec::new();
+        for engine in chosen(program.engines(device)?, wanted)? {
+            tell(&engine.name);
+            match program.start(&engine, flags) {
+                Ok(peer) => {
+                    let times = PeerTimes {
+                        name: engine.name,
+                        version: peer.version.clone(),
+                        ms: vec![],
+                    };
+                    running.push((peer, times));
+                }
+                Err(reason) => left_out.push(LeftOut::new(engine.name, &reason)),
+            }
+        }
+        Ok(Self { running, left_out })
+    }
+
+    /// Gives everyone a turn of so many frames or iterations; those who fail are out.
+    pub fn take_turns(&mut self, count: usize) {
+        for (mut peer, mut times) in std::mem::take(&mut self.running) {
+            match peer.measure(count) {
+                Ok(ms) => {
+                    times.ms.extend(ms);
+                    self.running.push((peer, times));
+                }
+                Err(reason) => self.left_out.push(LeftOut::new(times.name, &reason)),
+            }
+        }
+    }
+
+    /// What was measured, and who was left out.
+    pub fn finish(self) -> (Vec<PeerTimes>, Vec<LeftOut>) {
+        let times = self.running.into_iter().map(|(_, times)| times);
+        (times.collect(), self.left_out)
+    }
+}
+
+/// Those of `engines` that are wanted.
+fn chosen(engines: Vec<Engine>, wanted: &[String]) -> Result<Vec<Engine>> {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !engines.iter().any(|one| one.engine == **name))
+    {
+        let known: Vec<_> = engines.iter().map(|one| one.engine.as_str()).collect();
+        bail!(
+            "{unknown}: there is no such engine for this device; the others are {}",
+            known.join(", ")
+        );
+    }
+    let is_wanted = |one: &Engine| wanted.is_empty() || wanted.contains(&one.engine);
+    Ok(engines.into_iter().filter(is_wanted).collect())
+}
+
 /// An engine that is ready. Dropping it ends the process.
-pub struct Peer {
+struct Peer {
     child: Child,
     input: Option<ChildStdin>,
     answers: Receiver<String>,
@@ -154,16 +233,11 @@ struct Times {
 }
 
 impl Peer {
-    /// The library's name and version.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The milliseconds of each of so many frames.
+    /// The milliseconds of each of so many frames or iterations.
     ///
     /// # Errors
     /// When the process has ended or does not answer.
-    pub fn measure(&mut self, frames: usize) -> Result<Vec<f64>> {
+    fn measure(&mut self, frames: usize) -> Result<Vec<f64>> {
         if let Some(input) = &mut self.input {
             // One that has ended says why when it is asked for its answer.
             let _ = writeln!(input, "{frames}");

@@ -10,6 +10,7 @@ use munit::runtime::{DeviceChoice, use_threads};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use super::peers::{LeftOut, PeerProgram, PeerTimes, Peers};
 use super::statistics::Spread;
 use crate::config::TrainConfig;
 use crate::data::{DataLayout, Loader, PictureSet};
@@ -42,6 +43,12 @@ pub struct TrainResult {
     /// How the pictures came, if they were a set's and not random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loading: Option<Loading>,
+    /// The published update in other engines, in turns with ours.
+    #[serde(default)]
+    pub peers: Vec<PeerTimes>,
+    /// Those that could not be measured.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Whether training had to wait for its pictures.
@@ -58,21 +65,56 @@ pub struct Loading {
 /// Most pictures that the loader is measured with alone.
 const PICTURES_ALONE: usize = 400;
 
-/// Times `iterations` iterations after `warm_up` others, on random pictures of the size of the crops
-/// of `config`, or on those of `data`, a folder with `trainA` and `trainB`, as training loads them.
+/// How iterations are timed.
+pub struct TrainTiming<'a> {
+    /// A folder with `trainA` and `trainB`, whose pictures are loaded as in training; without it,
+    /// pictures are random.
+    pub data: Option<&'a Path>,
+    /// Where to compute.
+    pub device: DeviceChoice,
+    /// Processor threads; 0 is the runtime's choice.
+    pub threads: usize,
+    /// Iterations before those that are timed.
+    pub warm_up: usize,
+    /// Iterations that are timed in each turn.
+    pub iterations: usize,
+    /// How often everyone has a turn.
+    pub rounds: usize,
+    /// The program that computes the published update in other engines.
+    pub peers: Option<&'a PeerProgram>,
+}
+
+/// Times iterations on pictures of the size of the crops of `config`. `tell` is told what is being
+/// done.
 ///
 /// # Errors
-/// A configuration that no network fits; a device that is not there; no memory; no pictures.
+/// A configuration that no network fits; a device that is not there; no memory; no pictures; other
+/// engines that cannot be run at all.
 pub fn measure_training(
     config: &TrainConfig,
-    data: Option<&Path>,
-    device: DeviceChoice,
-    threads: usize,
-    warm_up: usize,
-    iterations: usize,
+    timing: &TrainTiming,
+    tell: &dyn Fn(&str),
 ) -> Result<TrainResult> {
-    use_threads(threads);
-    let device = device.resolve()?;
+    use_threads(timing.threads);
+    let device = timing.device.resolve()?;
+    let data = timing.data;
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let device_name = match device {
+        Device::Cuda(number) => format!("cuda:{number}"),
+        _ => "cpu".to_owned(),
+    };
+    let flags = [
+        ("--dim", config.generator.dim.to_string()),
+        ("--size", config.crop_image_height.to_string()),
+        ("--batch", config.batch_size.to_string()),
+        ("--cycle", config.cycle_weight().to_string()),
+        ("--threads", threads.to_string()),
+        ("--device", device_name.clone()),
+    ];
+    let peers = timing
+        .peers
+        .map(|program| Peers::start(program, &device_name, &[], &flags, tell));
+    let mut peers = peers.transpose()?;
     let mut sets = data.map(TrainingSets::find).transpose()?;
     let alone = sets.as_ref().map(|sets| sets.pictures_per_second(config));
     let alone = alone.transpose()?;
@@ -104,13 +146,25 @@ pub fn measure_training(
         wait_for(device)?;
         Ok((milliseconds(begin), waited))
     };
-    for _ in 0..warm_up {
+    for _ in 0..timing.warm_up {
         iterate()?;
     }
-    let timed = (0..iterations)
-        .map(|_| iterate())
-        .collect::<Result<Vec<_>>>()?;
+    let mut timed = Vec::new();
+    for round in 1..=timing.rounds {
+        if peers.is_some() {
+            tell(&format!("round {round} of {}", timing.rounds));
+            // The peers do so, too: what a turn finds in the caches is another's.
+            iterate()?;
+        }
+        for _ in 0..timing.iterations {
+            timed.push(iterate()?);
+        }
+        if let Some(peers) = &mut peers {
+            peers.take_turns(timing.iterations);
+        }
+    }
     let (ms, waiting_ms) = timed.into_iter().unzip();
+    let (peers, left_out) = peers.map(Peers::finish).unwrap_or_default();
     let loading = alone.map(|pictures_per_second| Loading {
         workers: config.num_workers,
         pictures_per_second,
@@ -126,13 +180,12 @@ pub fn measure_training(
             .as_str()
             .unwrap_or_default()
             .to_owned(),
-        device: match device {
-            Device::Cuda(number) => format!("cuda:{number}"),
-            _ => "cpu".to_owned(),
-        },
-        threads: usize::try_from(tch::get_num_threads()).unwrap_or(1),
+        device: device_name,
+        threads,
         ms,
         loading,
+        peers,
+        left_out,
     })
 }
 
@@ -215,6 +268,8 @@ impl fmt::Display for TrainResult {
             threads,
             ms,
             loading,
+            peers,
+            left_out,
         } = self;
         writeln!(
             formatter,
@@ -222,12 +277,26 @@ impl fmt::Display for TrainResult {
              {threads} threads",
             recipe.name()
         )?;
-        if let Some(spread) = Spread::of(ms) {
-            writeln!(formatter, "{spread} for an iteration")?;
+        let Some(ours) = Spread::of(ms) else {
+            return Ok(());
+        };
+        writeln!(formatter, "{ours} for an iteration")?;
+        if let Some(loading) = loading {
+            writeln!(formatter, "{}", loading.told(ms, *batch))?;
         }
-        match loading {
-            Some(loading) => writeln!(formatter, "{}", loading.told(ms, *batch)),
-            None => Ok(()),
+        for peer in peers {
+            if let Some(spread) = Spread::of(&peer.ms) {
+                let share = ours.median / spread.median;
+                writeln!(
+                    formatter,
+                    "{:<56} {spread}, ours takes {share:.2} of it",
+                    peer.name
+                )?;
+            }
         }
+        for one in left_out {
+            writeln!(formatter, "left out: {}: {}", one.name, one.reason)?;
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use munit::runtime::{DeviceChoice, Precision, Translator};
 use munit::{Direction, Domain, Family, Model, StyleCode};
 use munit_tools::translate::picture_tensor;
 use tch::{Device, Kind, Tensor};
@@ -587,6 +588,30 @@ fn every_mistake_gets_a_sentence_that_names_it() {
     );
 }
 
+/// The runtime's networks, too, compute what the published ones do, in every format of the processor.
+#[track_caller]
+fn fast_path_gives(
+    model: &Model,
+    direction: Direction,
+    picture: &Tensor,
+    style: &StyleCode,
+    expected: &Tensor,
+) {
+    for precision in [Precision::Fp32, Precision::Bf16] {
+        let mut translator =
+            Translator::new(model, direction, DeviceChoice::Cpu, precision).unwrap();
+        let translated = translator.translate_tensor(picture, style).unwrap();
+        let errors = translated - expected;
+        let largest = errors.abs().max().double_value(&[]);
+        // Of values from -1 to 1.
+        let psnr = 10.0 * (4.0 / errors.square().mean(Kind::Float).double_value(&[])).log10();
+        match precision {
+            Precision::Fp32 => assert!(largest < 3e-5, "{largest}"),
+            _ => assert!(psnr > 40.0, "{psnr}"),
+        }
+    }
+}
+
 /// Published checkpoint → `munit-import` → `munit-translate --raw` gives the published outputs,
 /// for every reference in the folder that `MUNIT_REFERENCE` names (default: the fixtures).
 #[test]
@@ -638,9 +663,13 @@ fn imported_checkpoints_give_the_reference_outputs() {
                 let Some(expected) = reference.get(output) else {
                     continue;
                 };
-                let style = reference.get(style).map_or(String::new(), |styles| {
-                    let style = Vec::<f32>::try_from(styles.get(0).reshape(-1)).unwrap();
-                    let numbers: Vec<String> = style.iter().map(f32::to_string).collect();
+                let code = reference.get(style).map(|styles| {
+                    let code = Vec::<f32>::try_from(styles.get(0).reshape(-1)).unwrap();
+                    let length = code.len();
+                    StyleCode::new(code, length).unwrap()
+                });
+                let style = code.as_ref().map_or(String::new(), |code| {
+                    let numbers: Vec<String> = code.values().iter().map(f32::to_string).collect();
                     format!("--style={}", numbers.join(","))
                 });
                 let vectors = vectors.canonicalize().unwrap();
@@ -652,6 +681,17 @@ fn imported_checkpoints_give_the_reference_outputs() {
                 let raw = place.output("raw.safetensors").narrow(0, 0, 1);
                 let difference = difference(&raw, &expected.narrow(0, 0, 1));
                 assert!(difference < 3e-5, "{stem} {form} {output}: {difference}");
+                fast_path_gives(
+                    &Model::read(&place.path("model.safetensors")).unwrap(),
+                    if direction == "a2b" {
+                        Direction::A2b
+                    } else {
+                        Direction::B2a
+                    },
+                    &reference[input].narrow(0, 0, 1),
+                    &code.unwrap_or_else(|| StyleCode::zeros(0)),
+                    &expected.narrow(0, 0, 1),
+                );
                 compared += 1;
             }
         }

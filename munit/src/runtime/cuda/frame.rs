@@ -49,7 +49,14 @@ pub(in crate::runtime) struct Frame {
     /// The output's bytes, there and here.
     translated: Tensor,
     downloaded: Tensor,
-    graph: Option<Graph>,
+    recorded: Option<Recorded>,
+}
+
+/// A graph, and memory that it writes to besides the frame's and the generator's own: a larger frame of
+/// the same translator takes another in its place.
+struct Recorded {
+    graph: Graph,
+    _scratch: Option<Tensor>,
 }
 
 /// Where libtorch has chosen the convolutions for a size: it does so for each thread by itself, and
@@ -73,7 +80,7 @@ impl Frame {
             uploaded: on_device(staged)?,
             translated: on_device(translated)?,
             downloaded: kernels.host_memory(translated, Kind::Uint8)?,
-            graph: None,
+            recorded: None,
         })
     }
 
@@ -93,12 +100,12 @@ impl Frame {
 
     /// Whether there is a graph.
     pub(in crate::runtime) fn is_recorded(&self) -> bool {
-        self.graph.is_some()
+        self.recorded.is_some()
     }
 
     /// Whether all is ready for a graph: the convolutions have been chosen before.
     pub(in crate::runtime) fn can_be_recorded(&self, chosen: Option<Chosen>) -> bool {
-        self.graph.is_none() && chosen == Some(self.here())
+        self.recorded.is_none() && chosen == Some(self.here())
     }
 
     /// Records the translation of whatever picture is staged on the calling thread's current stream, on
@@ -111,7 +118,11 @@ impl Frame {
             Device::Cpu => std::ptr::null_mut(),
             device => Stream::current(device)?.handle()?,
         };
-        self.graph = Some(Graph::record(stream, || self.compute(generator))?);
+        let graph = Graph::record(stream, || self.compute(generator))?;
+        self.recorded = Some(Recorded {
+            graph,
+            _scratch: generator.pool().scratch().memory(),
+        });
         Ok(())
     }
 
@@ -123,8 +134,8 @@ impl Frame {
         chosen: &mut Option<Chosen>,
         with_graph: bool,
     ) -> Result<()> {
-        if let Some(graph) = self.graph.as_ref().filter(|_| with_graph) {
-            return self.kernels.launch_graph(graph);
+        if let Some(recorded) = self.recorded.as_ref().filter(|_| with_graph) {
+            return self.kernels.launch_graph(&recorded.graph);
         }
         self.compute(generator)?;
         *chosen = Some(self.here());

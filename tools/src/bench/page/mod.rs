@@ -29,16 +29,17 @@ macro_rules! line {
 }
 use line;
 
-/// Writes the page to `file` and its charts into the folder beside it that has its name.
+/// Writes the page to `file` and its charts into the folder beside it that has its name. `made_by`: the
+/// command that made all records.
 ///
 /// # Errors
 /// No records; records of several machines; a folder that cannot be written.
-pub fn write_page(records: &[Record], file: &Path) -> Result<()> {
+pub fn write_page(records: &[Record], made_by: &str, file: &Path) -> Result<()> {
     let folder = file.with_extension("");
     let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
         bail!("{}: is not the name of a page", file.display());
     };
-    let page = Page::new(records, name)?;
+    let page = Page::new(records, made_by, name)?;
     fs::create_dir_all(&folder).with_context(|| format!("{}: cannot write", folder.display()))?;
     for (chart, svg) in &page.charts {
         let path = folder.join(chart);
@@ -55,7 +56,7 @@ struct Page {
 }
 
 impl Page {
-    fn new(records: &[Record], folder: &str) -> Result<Self> {
+    fn new(records: &[Record], made_by: &str, folder: &str) -> Result<Self> {
         let Some(first) = records.first() else {
             bail!("there are no records to write about");
         };
@@ -75,7 +76,7 @@ impl Page {
         line!(page, "# Benchmarks\n");
         line!(
             page,
-            "`make bench` makes this page on the machine where it runs. Times are milliseconds; *from* and \
+            "Made on the machine below by `{made_by}`. Times are milliseconds; *from* and \
              *to* are the 10th and the 90th percentile. TFLOP/s count two operations for each multiply-add \
              of the published network, however the runtime computes it.\n"
         );

@@ -2,8 +2,8 @@
 
 use super::{Page, by_place, cells, line};
 use crate::bench::chart::{DotRow, dot_rows};
-use crate::bench::pipeline::PipelineResult;
-use crate::bench::statistics::Spread;
+use crate::bench::pipeline::{PerFrame, PipelineResult};
+use crate::bench::subject::Subject;
 use crate::chart::short;
 
 impl Page {
@@ -15,8 +15,10 @@ impl Page {
         }
         line!(
             self,
-            "`videotestsrc ! munitfilter ! fakesink` in RGB, from frame to frame, in turns with the network \
-             by itself and with `videotestsrc ! fakesink`.\n"
+            "`videotestsrc ! munitfilter ! fakesink` in RGB, in turns with the network by itself, which has \
+             all threads for each frame, and with `videotestsrc ! fakesink`. A turn's time is divided by its \
+             frames. *At once*: the frames that the element translates beside each other \
+             (`max-in-flight`); a live stream has one.\n"
         );
         let places = by_place(results, |result| &result.subject);
         for (number, (place, results)) in places.into_iter().enumerate() {
@@ -26,20 +28,22 @@ impl Page {
     }
 
     fn pipelines_at(&mut self, place: &str, chart: &str, results: &[&PipelineResult]) {
-        let rows: Vec<(&PipelineResult, [Spread; 3])> = results
+        let rows: Vec<(&PipelineResult, PerFrame)> = results
             .iter()
-            .filter_map(|result| {
-                let spreads = [&result.ms, &result.network_ms, &result.source_ms];
-                let [pipeline, network, source] = spreads.map(|ms| Spread::of(ms));
-                Some((*result, [pipeline?, network?, source?]))
-            })
+            .filter_map(|result| Some((*result, result.per_frame()?)))
             .collect();
         let dots: Vec<_> = rows
             .iter()
-            .map(|(result, [pipeline, network, _])| DotRow {
-                name: format!("{}, {}", result.subject.model, result.subject.size),
-                value: 1e3 / pipeline.median,
-                limit: 1e3 / network.median,
+            .map(|(result, per_frame)| {
+                let Subject { model, size, .. } = &result.subject;
+                DotRow {
+                    name: match result.max_in_flight {
+                        0 => format!("{model}, {size}"),
+                        some => format!("{model}, {size}, {some} at once"),
+                    },
+                    value: 1e3 / per_frame.pipeline.median,
+                    limit: 1e3 / per_frame.network.median,
+                }
             })
             .collect();
         let title = format!("Frames per second in a pipeline on {place}");
@@ -49,20 +53,24 @@ impl Page {
         self.chart(chart, &title, svg);
         line!(
             self,
-            "| network | size | pipeline: median | from | to | frames/s | network: median | source: median | \
-             pipeline/network |\n|---|---|---:|---:|---:|---:|---:|---:|---:|"
+            "| network | size | at once | pipeline: median | from | to | frames/s | network: median | source: \
+             median | pipeline/network |\n|---|---|---|---:|---:|---:|---:|---:|---:|---:|"
         );
-        for (result, [pipeline, network, source]) in &rows {
+        for (result, per_frame) in &rows {
+            let at_once = match result.max_in_flight {
+                0 => "own choice".to_owned(),
+                some => some.to_string(),
+            };
             line!(
                 self,
-                "| {} | {} | {} | {} | {} | {} | {:.3} |",
+                "| {} | {} | {at_once} | {} | {} | {} | {} | {:.3} |",
                 result.subject.model,
                 result.subject.size,
-                cells(pipeline),
-                short(1e3 / pipeline.median),
-                short(network.median),
-                short(source.median),
-                pipeline.median / network.median
+                cells(&per_frame.pipeline),
+                short(1e3 / per_frame.pipeline.median),
+                short(per_frame.network.median),
+                short(per_frame.source.median),
+                per_frame.ratio
             );
         }
         line!(self);
