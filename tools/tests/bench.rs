@@ -554,7 +554,7 @@ fn a_page_is_made_of_results() {
         "- Left out: Missing, dim 8: No module named missing",
         "- dim 8: in proportion to pixels within 15 % at 2 of 3 sizes, from 256x256 to 512x512; a pixel \
          costs more elsewhere: 2.00 times at 64x64.",
-        "| dim 8 | 512x512 | 32.0 | 32.0 | 32.0 | 32.0 | 31.2 | 122 | 0.016 |  |",
+        "| dim 8 | 512x512 | 32.0 | 32.0 | 32.0 |  | 31.2 | 122 | 0.016 |  |",
         "| dim 8 | 256x256 | own choice | 5.20 | 5.20 | 5.20 | 192 | 5.00 | 0.100 | 1.040 |",
         "| scan, ms | 400 | 400 | 400 | 600 |",
         "| memory, dim 8, 256x256, MB | 305 | 301 | 309 | 700 |",

@@ -7,6 +7,15 @@ use crate::bench::size::FrameSize;
 use crate::bench::statistics::Spread;
 use crate::chart::short;
 
+/// Frames below which a hundredth of them is no frame.
+const HUNDREDTHS: usize = 100;
+
+/// What a hundredth of so many times exceeds, as a cell; empty for too few.
+fn hundredth(ms: &[f64]) -> String {
+    let spread = Spread::of(ms).filter(|_| ms.len() >= HUNDREDTHS);
+    spread.map_or_else(String::new, |spread| short(spread.p99))
+}
+
 impl Page {
     pub(super) fn networks(&mut self, results: &[&NetworkResult]) {
         line!(self, "## Cost against pixels\n");
@@ -49,7 +58,7 @@ impl Page {
                 subject.size,
                 result.streams,
                 cells(&spread),
-                short(spread.p99),
+                hundredth(&result.ms),
                 short(result.frames_per_second),
                 short(subject.teraflops(1e3 / result.frames_per_second)),
                 result.device_memory_mb.map_or_else(String::new, short)
@@ -103,7 +112,7 @@ impl Page {
                 subject.model,
                 subject.size,
                 cells(spread),
-                short(spread.p99),
+                hundredth(&result.ms),
                 short(1e3 / spread.median),
                 short(spread.median * 1e6 / subject.size.pixels() as f64),
                 short(subject.teraflops(spread.median)),
