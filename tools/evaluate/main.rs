@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use munit::Direction;
 use munit::runtime::{DeviceChoice, Precision};
 use munit_tools::evaluate::{
-    PairsRequest, Request, evaluate, evaluate_pairs, evaluation_page, pairs_page, write_page,
+    PairsRequest, Pictures, Request, evaluate, evaluate_pairs, evaluation_page, pairs_page,
+    write_page,
 };
 use munit_tools::model_name::find_model;
 use munit_tools::program::{self, print_line};
@@ -81,9 +82,18 @@ struct ModelArguments {
 
     /// Folder with testA and testB, pictures that the model was not trained on
     ///
-    /// Where one of them is missing, trainA or trainB is taken. Can be left out with --video.
-    #[arg(required_unless_present = "video")]
+    /// Where one of them is missing, trainA or trainB is taken, which is said. Can be left out with
+    /// --video, and with --a and --b.
+    #[arg(required_unless_present_any = ["video", "a"])]
     data: Option<PathBuf>,
+
+    /// Instead of DATA: folder of pictures of domain a that the model was not trained on
+    #[arg(long, value_name = "FOLDER", requires = "b", conflicts_with = "data")]
+    a: Option<PathBuf>,
+
+    /// Instead of DATA: folder of pictures of domain b that the model was not trained on
+    #[arg(long, value_name = "FOLDER", requires = "a", conflicts_with = "data")]
+    b: Option<PathBuf>,
 
     /// A clip of the source domain, a video file or a folder of frames; can be given several times
     ///
@@ -158,6 +168,7 @@ const EXAMPLES: &str = "\
 Examples:
   munit-evaluate photo2illustration data/photo2illustration
   munit-evaluate mine.safetensors data/mine --backbone lpips-alexnet.safetensors
+  munit-evaluate mine.safetensors --a photos-kept-back --b prints-kept-back
   munit-evaluate mine.safetensors data/mine --backbone vgg16.safetensors \\
     --backbone inception.safetensors --json > figures.json
   munit-evaluate mine.safetensors data/mine --inputs 10 --styles 4 --outputs translations
@@ -197,7 +208,11 @@ fn pairs(arguments: PairsArguments) -> Result<()> {
 fn model(arguments: ModelArguments) -> Result<()> {
     let evaluation = evaluate(&Request {
         model: find_model(&arguments.model)?,
-        data: arguments.data,
+        pictures: match (arguments.data, arguments.a, arguments.b) {
+            (Some(root), _, _) => Some(Pictures::Root(root)),
+            (None, Some(a), Some(b)) => Some(Pictures::Folders([a, b])),
+            _ => None,
+        },
         clips: arguments.video,
         frames: arguments.frames as usize,
         video_styles: arguments.video_styles as usize,

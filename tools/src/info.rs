@@ -33,6 +33,14 @@ pub struct ModelInfo {
     pub metadata: ModelMetadata,
 }
 
+/// Size of the file in bytes, and their SHA-256 in hexadecimal digits.
+pub(crate) fn file_hash(path: &Path) -> Result<(u64, String)> {
+    let mut hash = Sha256::new();
+    let read = File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+    let bytes = read.with_context(|| format!("{}: cannot read", path.display()))?;
+    Ok((bytes, format!("{:x}", hash.finalize())))
+}
+
 impl ModelInfo {
     /// Reads and checks the whole file.
     ///
@@ -40,15 +48,12 @@ impl ModelInfo {
     /// A sentence that names the file and says why it is not a model.
     pub fn of(path: &Path) -> Result<Self> {
         let model = ModelFile::open(path)?;
-        let unreadable = || format!("{}: cannot read", path.display());
-        let mut hash = Sha256::new();
-        let mut file = File::open(path).with_context(unreadable)?;
-        let bytes = std::io::copy(&mut file, &mut hash).with_context(unreadable)?;
+        let (bytes, sha256) = file_hash(path)?;
         let metadata = model.metadata().clone();
         Ok(Self {
             file: path.display().to_string(),
             bytes,
-            sha256: format!("{:x}", hash.finalize()),
+            sha256,
             parameters: model.parameters(),
             precision: model
                 .precisions()

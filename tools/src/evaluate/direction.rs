@@ -2,6 +2,7 @@
 //! of them.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use munit::backbone::{Activations, Backbone, Wanted};
@@ -14,7 +15,7 @@ use super::Request;
 use super::figure::{DirectionReport, Figure, Histogram, LeftOut};
 use super::frechet::frechet_distance;
 use super::kernel::kernel_distance;
-use super::pictures::PictureFolder;
+use super::pictures::{PictureFolder, Pictures};
 use super::scores::{
     ClassProbabilities, conditional_inception_score, decibels, inception_score, mean, share_below,
 };
@@ -26,8 +27,6 @@ use crate::translate::{exact_generator, save_picture};
 const SHEET_COLUMNS: usize = 6;
 /// Styles of each that it shows.
 const SHEET_STYLES: usize = 4;
-/// Pictures that a backbone sees at a time.
-const BATCH: usize = 16;
 
 /// A mean absolute error of a style code that was not to be seen in the picture at all: that of a
 /// standard normal number from zero, √(2/π).
@@ -90,11 +89,13 @@ struct Shown {
 }
 
 impl DirectionRun<'_> {
-    pub fn run(&self, data: &Path) -> Result<DirectionReport> {
+    pub fn run(&self, pictures: &Pictures) -> Result<DirectionReport> {
+        let begin = Instant::now();
         let _no_grad = tch::no_grad_guard();
         let (source, target) = (self.direction.source(), self.direction.target());
-        let inputs = PictureFolder::find(data, source)?;
-        let inputs = inputs.load(self.request.inputs, &self.framing(source))?;
+        let [inputs, real] = [source, target]
+            .map(|domain| PictureFolder::find(pictures, domain, &self.request.model));
+        let (inputs, real) = (inputs?, real?);
         let mut translator = Translator::new(
             self.model,
             self.direction,
@@ -121,8 +122,10 @@ impl DirectionRun<'_> {
 
         let mut seen: Vec<Seen> = self.backbones.iter().map(|_| Seen::default()).collect();
         let (mut errors, mut shown) = (Errors::default(), Shown::default());
-        let mut progress = Progress::new(0, inputs.len() as u64, styles as u64);
-        for (index, input) in inputs.iter().enumerate() {
+        let expected = inputs.len().min(self.request.inputs);
+        let mut progress = Progress::new(0, expected as u64, styles as u64);
+        let mut index = 0;
+        let mut look = |input: &Tensor| -> Result<()> {
             let codes: Vec<StyleCode> = (0..styles)
                 .map(|number| self.style(index * styles + number, style_dim))
                 .collect();
@@ -138,21 +141,34 @@ impl DirectionRun<'_> {
             if index < SHEET_COLUMNS {
                 shown.keep(&input, &translations, roundabout)?;
             }
-            progress.advance(index as u64 + 1);
-        }
+            index += 1;
+            progress.advance(index as u64);
+            Ok(())
+        };
+        let count =
+            inputs.for_each_batch(self.request.inputs, &self.framing(source), |pictures| {
+                pictures.iter().try_for_each(&mut look)
+            })?;
         progress.finish();
-        let real = self.look_at_real_pictures(data, target, &mut seen)?;
+        let real_count = self.look_at_real_pictures(&real, target, &mut seen)?;
 
         let mut report = DirectionReport {
             direction: self.direction,
             from: self.model.metadata.domain_name(source).to_owned(),
             to: self.model.metadata.domain_name(target).to_owned(),
-            inputs: inputs.len(),
+            inputs: count,
+            input_folder: inputs.folder,
             styles,
-            real,
+            real: real_count,
+            real_folder: real.folder,
+            cautions: [inputs.caution, real.caution]
+                .into_iter()
+                .flatten()
+                .collect(),
             figures: Vec::new(),
             left_out: Vec::new(),
             histograms: Vec::new(),
+            seconds: 0.0,
             sheet: Some(shown.sheet()?),
         };
         for (backbone, seen) in self.backbones.iter().zip(seen) {
@@ -160,6 +176,7 @@ impl DirectionRun<'_> {
         }
         errors.report(&mut report);
         self.say_what_is_missing(&mut report);
+        report.seconds = begin.elapsed().as_secs_f64();
         Ok(report)
     }
 
@@ -245,16 +262,14 @@ impl DirectionRun<'_> {
     /// Returns how many there were.
     fn look_at_real_pictures(
         &self,
-        data: &Path,
+        folder: &PictureFolder,
         target: Domain,
         seen: &mut [Seen],
     ) -> Result<usize> {
-        let folder = PictureFolder::find(data, target)?;
         if self.backbones.is_empty() {
             return Ok(folder.len().min(self.request.real));
         }
-        let pictures = folder.load(self.request.real, &self.framing(target))?;
-        for batch in pictures.chunks(BATCH) {
+        folder.for_each_batch(self.request.real, &self.framing(target), |batch| {
             let batch = Tensor::f_stack(batch, 0)?;
             for (backbone, seen) in self.backbones.iter().zip(seen.iter_mut()) {
                 let wanted = Wanted {
@@ -270,8 +285,8 @@ impl DirectionRun<'_> {
                         .extend(neighbours(&activations, batch.size()[0])?);
                 }
             }
-        }
-        Ok(pictures.len())
+            Ok(())
+        })
     }
 
     fn say_what_is_missing(&self, report: &mut DirectionReport) {

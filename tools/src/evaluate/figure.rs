@@ -1,6 +1,7 @@
 //! Figures, as they are told in text, as JSON and on a page.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use munit::Direction;
 use serde::Serialize;
@@ -162,16 +163,25 @@ pub struct DirectionReport {
     pub to: String,
     /// Pictures that were translated.
     pub inputs: usize,
+    /// Where they lie.
+    pub input_folder: PathBuf,
     /// Translations of each.
     pub styles: usize,
     /// Real pictures of the target domain.
     pub real: usize,
+    /// Where they lie.
+    pub real_folder: PathBuf,
+    /// What to keep in mind about these pictures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cautions: Vec<String>,
     /// The figures.
     pub figures: Vec<Figure>,
     /// What could not be had.
     pub left_out: Vec<LeftOut>,
     /// How well the content distances tell scenes apart.
     pub histograms: Vec<Histogram>,
+    /// How long it took.
+    pub seconds: f64,
     /// Some inputs and what became of them.
     #[serde(skip)]
     pub sheet: Option<image::RgbImage>,
@@ -181,14 +191,19 @@ impl fmt::Display for DirectionReport {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         writeln!(
             formatter,
-            "{} to {} ({}): {} inputs in {} styles, {} real pictures to compare with",
+            "{} to {} ({}): {} inputs of {} in {} styles, {} real pictures of {} to compare with",
             self.from,
             self.to,
             self.direction.name(),
             self.inputs,
+            self.input_folder.display(),
             self.styles,
-            self.real
+            self.real,
+            self.real_folder.display()
         )?;
+        for caution in &self.cautions {
+            writeln!(formatter, "  caution: {caution}")?;
+        }
         figures(formatter, &self.figures)?;
         left_out(formatter, &self.left_out)
     }

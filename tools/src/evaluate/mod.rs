@@ -14,6 +14,7 @@ mod pictures;
 mod scores;
 mod video;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,8 +33,11 @@ pub use kernel::kernel_distance;
 pub use motion::Motion;
 pub use page::{evaluation_page, pairs_page, write_page};
 pub use pairs::{PairsReport, PairsRequest, evaluate_pairs};
+pub use pictures::Pictures;
 use video::VideoRun;
 pub use video::{PairFigures, VideoReport};
+
+use crate::info::file_hash;
 
 /// The side of pictures if a model does not say at which it was trained.
 const USUAL_SIZE: u32 = 256;
@@ -43,8 +47,8 @@ const USUAL_SIZE: u32 = 256;
 pub struct Request {
     /// The model file.
     pub model: PathBuf,
-    /// A folder with `testA` and `testB`; `None`: only clips.
-    pub data: Option<PathBuf>,
+    /// The pictures; `None`: only clips.
+    pub pictures: Option<Pictures>,
     /// Video files, or folders of frames, of the source domain.
     pub clips: Vec<PathBuf>,
     /// Frames of each clip, at most.
@@ -78,9 +82,11 @@ pub struct Request {
 pub struct Evaluation {
     /// The model file.
     pub model: PathBuf,
-    /// The folder of pictures.
+    /// Its SHA-256, by which the same model is known under another name.
+    pub sha256: String,
+    /// Iterations that it was trained for, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<PathBuf>,
+    pub iterations: Option<u64>,
     /// Side of the pictures.
     pub size: u32,
     /// The first style's number.
@@ -103,6 +109,7 @@ pub struct Evaluation {
 pub fn evaluate(request: &Request) -> Result<Evaluation> {
     let begin = Instant::now();
     let model = Model::read(&request.model)?;
+    let (_, sha256) = file_hash(&request.model)?;
     let device = request.device.resolve()?;
     let precision = request.precision.resolve(device)?;
     let backbones = request
@@ -124,7 +131,7 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
     };
     let size = usable_size(&model, request.size);
     ensure!(
-        request.data.is_some() || !request.clips.is_empty(),
+        request.pictures.is_some() || !request.clips.is_empty(),
         "give a folder of pictures, --video or both"
     );
     let videos = match directions.first() {
@@ -136,13 +143,16 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
                 direction,
                 size,
             };
-            let clips = request.clips.iter();
-            clips.map(|clip| run.run(clip)).collect::<Result<_>>()?
+            let names = clip_names(&request.clips);
+            let clips = request.clips.iter().zip(&names);
+            clips
+                .map(|(clip, name)| run.run(clip, name))
+                .collect::<Result<_>>()?
         }
         None => Vec::new(),
     };
-    let directions = match &request.data {
-        Some(data) => directions
+    let directions = match &request.pictures {
+        Some(pictures) => directions
             .into_iter()
             .map(|direction| {
                 let run = DirectionRun {
@@ -152,14 +162,15 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
                     direction,
                     size: size as usize,
                 };
-                run.run(data)
+                run.run(pictures)
             })
             .collect::<Result<_>>()?,
         None => Vec::new(),
     };
     Ok(Evaluation {
         model: request.model.clone(),
-        data: request.data.clone(),
+        sha256,
+        iterations: Some(model.metadata.iterations).filter(|iterations| *iterations > 0),
         size,
         seed: request.seed,
         precision: precision.to_string(),
@@ -167,6 +178,24 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         videos,
         seconds: begin.elapsed().as_secs_f64(),
     })
+}
+
+/// Names of folders for the pictures of clips: their own without extensions, numbered where several
+/// have the same.
+fn clip_names(clips: &[PathBuf]) -> Vec<OsString> {
+    let mut names: Vec<OsString> = Vec::new();
+    for clip in clips {
+        let stem = clip.file_stem().unwrap_or(clip.as_os_str());
+        let mut name = stem.to_owned();
+        let mut number = 1;
+        while names.contains(&name) {
+            number += 1;
+            name = stem.to_owned();
+            name.push(format!("-{number}"));
+        }
+        names.push(name);
+    }
+    names
 }
 
 /// The side that is asked for, or the usual one, made a multiple of what the network divides by: its
@@ -183,8 +212,8 @@ fn usable_size(model: &Model, wanted: Option<u32>) -> u32 {
 impl fmt::Display for Evaluation {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         write!(formatter, "{}", self.model.display())?;
-        if let Some(data) = &self.data {
-            write!(formatter, " on {}", data.display())?;
+        if let Some(iterations) = self.iterations {
+            write!(formatter, ", {iterations} iterations")?;
         }
         writeln!(
             formatter,
@@ -195,5 +224,25 @@ impl fmt::Display for Evaluation {
         let videos = self.videos.iter().map(ToString::to_string);
         let parts: Vec<String> = directions.chain(videos).collect();
         formatter.write_str(&parts.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clips_of_one_name_get_folders_of_their_own() {
+        let clips = [
+            "a/street.mp4",
+            "street-2",
+            "b/street.mkv",
+            "c/street",
+            "walk.mp4",
+        ];
+        assert_eq!(
+            clip_names(&clips.map(PathBuf::from)),
+            ["street", "street-2", "street-3", "street-4", "walk"]
+        );
     }
 }

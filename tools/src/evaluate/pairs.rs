@@ -6,17 +6,21 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use munit::backbone::{Activations, Backbone, Wanted};
 use munit::runtime::DeviceChoice;
+use rayon::prelude::*;
 use serde::Serialize;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::direction::values;
 use super::figure::{Figure, Histogram, figures};
 use super::scores::{mean, share_below};
 use crate::data::{Framing, Source, load_picture};
+use crate::program::sentence;
+use crate::report::Progress;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -46,13 +50,19 @@ pub struct PairsReport {
     pub figures: Vec<Figure>,
     /// The distances themselves.
     pub histograms: Vec<Histogram>,
+    /// How long it took.
+    pub seconds: f64,
 }
+
+/// Pairs that are held in memory at a time.
+const BATCH: usize = 16;
 
 /// Compares each pair, and each picture with another of its own domain.
 ///
 /// # Errors
 /// A sentence: fewer than two pairs, pictures or a backbone that cannot be read.
 pub fn evaluate_pairs(request: &PairsRequest) -> Result<PairsReport> {
+    let begin = Instant::now();
     let _no_grad = tch::no_grad_guard();
     let device = request.device.resolve()?;
     let names = request.folders.each_ref().map(|folder| named(folder));
@@ -70,7 +80,9 @@ pub fn evaluate_pairs(request: &PairsRequest) -> Result<PairsReport> {
         pairs.len()
     );
     let count = request.pairs.min(pairs.len());
-    let chosen = (0..count).map(|index| &pairs[index * pairs.len() / count]);
+    let chosen: Vec<_> = (0..count)
+        .map(|index| &pairs[index * pairs.len() / count])
+        .collect();
     let side = request.size as usize;
     let framing = Framing {
         new_size: side,
@@ -78,29 +90,54 @@ pub fn evaluate_pairs(request: &PairsRequest) -> Result<PairsReport> {
         crop_width: side,
         channels: 3,
     };
-    let pictures = chosen
-        .map(|pair| {
-            let [a, b] = pair.each_ref().map(|path| load_picture(path, &framing));
-            Ok([a?.f_unsqueeze(0)?, b?.f_unsqueeze(0)?])
-        })
-        .collect::<Result<Vec<[Tensor; 2]>>>()?;
+    let load = |pair: &[PathBuf; 2]| -> Result<[Tensor; 2]> {
+        let [a, b] = pair.each_ref().map(|path| load_picture(path, &framing));
+        Ok([a?.f_unsqueeze(0)?, b?.f_unsqueeze(0)?])
+    };
+    let mut comparisons = request
+        .backbones
+        .iter()
+        .map(|path| Comparison::with(path, device))
+        .collect::<Result<Vec<_>>>()?;
+    let mut read = 0;
+    let mut progress = Progress::new(0, count as u64, 1);
+    for (place, batch) in chosen.chunks(BATCH).enumerate() {
+        let loaded: Vec<Result<[Tensor; 2]>> = batch.par_iter().map(|pair| load(pair)).collect();
+        for pair in loaded {
+            match pair {
+                Ok(pair) => {
+                    for comparison in &mut comparisons {
+                        comparison.look(&pair).with_context(|| {
+                            let name = comparison.backbone.name();
+                            format!("{name}: pictures of {side} pixels")
+                        })?;
+                    }
+                    read += 1;
+                }
+                Err(problem) => {
+                    eprintln!("munit-evaluate: skipped this pair: {}", sentence(&problem));
+                }
+            }
+        }
+        progress.advance((place * BATCH + batch.len()) as u64);
+    }
+    progress.finish();
+    ensure!(
+        read > 1,
+        "{first} and {second}: {read} of {count} pairs could be read; at least two are needed"
+    );
     let mut report = PairsReport {
         folders: request.folders.clone(),
-        pairs: count,
+        pairs: read,
         size: request.size,
         figures: Vec::new(),
         histograms: Vec::new(),
+        seconds: 0.0,
     };
-    for path in &request.backbones {
-        let backbone = Backbone::read(path, device)?;
-        ensure!(
-            backbone.can().content,
-            "{}: this backbone has no layer for the content distance",
-            path.display()
-        );
-        compare(&backbone, &pictures, &mut report)
-            .with_context(|| format!("{}: pictures of {side} pixels", backbone.name()))?;
+    for comparison in comparisons {
+        comparison.report(&mut report)?;
     }
+    report.seconds = begin.elapsed().as_secs_f64();
     Ok(report)
 }
 
@@ -119,75 +156,127 @@ fn named(folder: &Path) -> Result<BTreeMap<OsString, PathBuf>> {
         .collect())
 }
 
-fn compare(backbone: &Backbone, pictures: &[[Tensor; 2]], report: &mut PairsReport) -> Result<()> {
-    let wanted = Wanted {
-        content: true,
-        ..Wanted::default()
-    };
-    let device = backbone.device();
-    let look = |picture: &Tensor| -> Result<Activations> {
-        Ok(backbone.activations(&picture.f_to_device(device)?, wanted)?)
-    };
-    let looked = |[a, b]: &[Tensor; 2]| -> Result<[Activations; 2]> { Ok([look(a)?, look(b)?]) };
-    let mut same: [Vec<f64>; 2] = Default::default();
-    let mut other: [Vec<f64>; 2] = Default::default();
-    let first = pictures.first().context("no pairs")?;
-    let mut own = looked(first)?;
-    for index in 0..pictures.len() {
-        // The last one's other scene is the first's.
-        let next = looked(&pictures[(index + 1) % pictures.len()])?;
-        for (place, normalised) in [false, true].into_iter().enumerate() {
-            let [a, b] = &own;
-            same[place].extend(values(&a.content_distance(b, normalised)?)?);
-            // The two of one pair are one scene between two pairs, too.
-            if pictures.len() > 2 || index == 0 {
-                for (own, next) in own.iter().zip(&next) {
-                    other[place].extend(values(&own.content_distance(next, normalised)?)?);
-                }
-            }
-        }
-        own = next;
-    }
-    for (place, normalised) in [(1, true), (0, false)] {
-        let (same, other) = (&same[place], &other[place]);
-        let (keys, names) = match normalised {
-            true => (
-                ["same_scene_distance", "scenes_told_apart"],
-                ["distance of one scene", "scenes told apart"],
-            ),
-            false => (
-                ["same_scene_distance_plain", "scenes_told_apart_plain"],
-                ["distance, not normalised", "told apart, not normalised"],
-            ),
-        };
-        let distance = Figure::mean(
-            keys[0],
-            names[0],
-            same,
-            "mean content distance between the two pictures of a pair",
+/// What one backbone has seen of the pairs so far.
+struct Comparison {
+    backbone: Backbone,
+    pairs: usize,
+    /// Of the first pair and of the newest.
+    first: Option<[Activations; 2]>,
+    newest: Option<[Activations; 2]>,
+    /// Distances: not normalised, normalised.
+    same: [Vec<f64>; 2],
+    other: [Vec<f64>; 2],
+}
+
+impl Comparison {
+    fn with(path: &Path, device: Device) -> Result<Self> {
+        let backbone = Backbone::read(path, device)?;
+        ensure!(
+            backbone.can().content,
+            "{}: this backbone has no layer for the content distance",
+            path.display()
         );
-        let share = share_below(same, other);
-        let share = share.map(|share| {
-            Figure::new(
-                keys[1],
-                names[1],
-                share,
-                "how often a pair is closer than two scenes of one domain are; 1 is always, 0.5 is \
-                 chance",
-            )
-        });
-        let others = mean(other.iter().copied());
-        let distance = distance.map(|figure| figure.beside("two scenes of one domain", others));
-        let found = [distance, share].into_iter().flatten();
-        report
-            .figures
-            .extend(found.map(|figure| figure.with_backbone(backbone.name())));
-        report.histograms.push(Histogram {
-            backbone: backbone.name().to_owned(),
-            normalised,
-            same_scene: same.clone(),
-            other_scene: other.clone(),
-        });
+        Ok(Self {
+            backbone,
+            pairs: 0,
+            first: None,
+            newest: None,
+            same: Default::default(),
+            other: Default::default(),
+        })
+    }
+
+    /// Compares the pictures of a pair, each [1, C, H, W], with one another and with those of the
+    /// pair before.
+    fn look(&mut self, pair: &[Tensor; 2]) -> Result<()> {
+        let wanted = Wanted {
+            content: true,
+            ..Wanted::default()
+        };
+        let device = self.backbone.device();
+        let look = |picture: &Tensor| -> Result<Activations> {
+            let picture = picture.f_to_device(device)?;
+            Ok(self.backbone.activations(&picture, wanted)?)
+        };
+        let [a, b] = pair;
+        let pair = [look(a)?, look(b)?];
+        for (place, normalised) in [false, true].into_iter().enumerate() {
+            let [a, b] = &pair;
+            self.same[place].extend(values(&a.content_distance(b, normalised)?)?);
+        }
+        if let Some(before) = &self.newest {
+            compare_scenes(&mut self.other, before, &pair)?;
+        }
+        if self.first.is_none() {
+            let [a, b] = &pair;
+            self.first = Some([a.select(&[0])?, b.select(&[0])?]);
+        }
+        self.newest = Some(pair);
+        self.pairs += 1;
+        Ok(())
+    }
+
+    fn report(mut self, report: &mut PairsReport) -> Result<()> {
+        // The last one's other scene is the first's; but two pairs have been compared already.
+        if let (Some(first), Some(newest), true) = (&self.first, &self.newest, self.pairs > 2) {
+            compare_scenes(&mut self.other, newest, first)?;
+        }
+        let backbone = &self.backbone;
+        for (place, normalised) in [(1, true), (0, false)] {
+            let (same, other) = (&self.same[place], &self.other[place]);
+            let (keys, names) = match normalised {
+                true => (
+                    ["same_scene_distance", "scenes_told_apart"],
+                    ["distance of one scene", "scenes told apart"],
+                ),
+                false => (
+                    ["same_scene_distance_plain", "scenes_told_apart_plain"],
+                    ["distance, not normalised", "told apart, not normalised"],
+                ),
+            };
+            let distance = Figure::mean(
+                keys[0],
+                names[0],
+                same,
+                "mean content distance between the two pictures of a pair",
+            );
+            let share = share_below(same, other);
+            let share = share.map(|share| {
+                Figure::new(
+                    keys[1],
+                    names[1],
+                    share,
+                    "how often a pair is closer than two scenes of one domain are; 1 is always, 0.5 is \
+                     chance",
+                )
+            });
+            let others = mean(other.iter().copied());
+            let distance = distance.map(|figure| figure.beside("two scenes of one domain", others));
+            let found = [distance, share].into_iter().flatten();
+            report
+                .figures
+                .extend(found.map(|figure| figure.with_backbone(backbone.name())));
+            report.histograms.push(Histogram {
+                backbone: backbone.name().to_owned(),
+                normalised,
+                same_scene: same.clone(),
+                other_scene: other.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Distances between the pictures of one domain in two pairs, for both domains.
+fn compare_scenes(
+    distances: &mut [Vec<f64>; 2],
+    one: &[Activations; 2],
+    other: &[Activations; 2],
+) -> Result<()> {
+    for (place, normalised) in [false, true].into_iter().enumerate() {
+        for (one, other) in one.iter().zip(other) {
+            distances[place].extend(values(&one.content_distance(other, normalised)?)?);
+        }
     }
     Ok(())
 }
@@ -197,8 +286,8 @@ impl fmt::Display for PairsReport {
         let [a, b] = self.folders.each_ref().map(|folder| folder.display());
         writeln!(
             formatter,
-            "{a} and {b}: {} pairs, {} pixels",
-            self.pairs, self.size
+            "{a} and {b}: {} pairs, {} pixels, {:.0} s",
+            self.pairs, self.size, self.seconds
         )?;
         figures(formatter, &self.figures)
     }

@@ -9,35 +9,59 @@ use tch::Tensor;
 
 use crate::data::{Framing, Source, load_picture};
 use crate::program::sentence;
+use crate::run::{RunFolder, data_layout};
+
+/// Pictures that are held in memory at a time.
+const BATCH: usize = 16;
+
+/// Where the pictures of an evaluation lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pictures {
+    /// A folder with `testA` and `testB`; where one is missing, `trainA` or `trainB` is taken.
+    Root(PathBuf),
+    /// One folder for each domain, a and b.
+    Folders([PathBuf; 2]),
+}
 
 /// Pictures of one domain, in the order of their names.
 pub struct PictureFolder {
     /// Where they lie.
     pub folder: PathBuf,
+    /// Why figures on them may promise too much: the model has been trained on them.
+    pub caution: Option<String>,
     paths: Vec<PathBuf>,
 }
 
 impl PictureFolder {
-    /// The pictures of `domain` below `data`: those kept back for tests, `testA` or `testB`, or, where
-    /// there are none, those of training.
+    /// The pictures of `domain` on which `model` is evaluated.
     ///
     /// # Errors
     /// A sentence that names the folder.
-    pub fn find(data: &Path, domain: Domain) -> Result<Self> {
+    pub fn find(pictures: &Pictures, domain: Domain, model: &Path) -> Result<Self> {
         let letter = match domain {
             Domain::A => "A",
             Domain::B => "B",
         };
-        let candidates = [format!("test{letter}"), format!("train{letter}")];
-        let folders = candidates.each_ref().map(|name| data.join(name));
-        let Some(folder) = folders.iter().find(|folder| folder.is_dir()) else {
-            bail!(
-                "{}: there is neither {} nor {}; give a folder with testA and testB, as munit-train \
-                 has them",
-                data.display(),
-                candidates[0],
-                candidates[1]
-            );
+        let (folder, stands_in) = match pictures {
+            Pictures::Folders([a, b]) => match domain {
+                Domain::A => (a.clone(), false),
+                Domain::B => (b.clone(), false),
+            },
+            Pictures::Root(root) => {
+                let [test, train] =
+                    ["test", "train"].map(|kind| root.join(kind.to_owned() + letter));
+                if test.is_dir() {
+                    (test, false)
+                } else if train.is_dir() {
+                    (train, true)
+                } else {
+                    bail!(
+                        "{}: there is neither test{letter} nor train{letter}; give a folder with testA \
+                         and testB, or a folder of each domain with --a and --b",
+                        root.display()
+                    );
+                }
+            }
         };
         let (mut paths, unreadable) = Source::Folder(folder.clone()).candidates()?;
         for skipped in unreadable {
@@ -49,8 +73,24 @@ impl PictureFolder {
             "{}: no pictures in this folder",
             folder.display()
         );
+        let caution = if is_trained_on(&folder, domain, model) {
+            Some(format!(
+                "the model was trained on the pictures of {}; keep some back for tests, or the \
+                 figures say what it remembers",
+                folder.display()
+            ))
+        } else {
+            stands_in.then(|| {
+                format!(
+                    "there is no test{letter}, so {} stands in, on which the model may have been \
+                     trained; the figures may then say what it remembers",
+                    folder.display()
+                )
+            })
+        };
         Ok(Self {
-            folder: folder.clone(),
+            folder,
+            caution,
             paths,
         })
     }
@@ -60,32 +100,62 @@ impl PictureFolder {
         self.paths.len()
     }
 
-    /// At most `count` of them, evenly spread, [C, H, W] in [-1, 1]: shorter side resized to the
-    /// framing's size, the middle cut out. What cannot be read is told and passed over.
+    /// Shows at most `count` of them, evenly spread, to `look`, some at a time, each [C, H, W] in
+    /// [-1, 1]: shorter side resized to the framing's size, the middle cut out. What cannot be read
+    /// is told and passed over. Returns how many could be read.
     ///
     /// # Errors
-    /// A sentence that names the folder, if none can be read.
-    pub fn load(&self, count: usize, framing: &Framing) -> Result<Vec<Tensor>> {
+    /// Those of `look`; a sentence that names the folder, if none can be read.
+    pub fn for_each_batch(
+        &self,
+        count: usize,
+        framing: &Framing,
+        mut look: impl FnMut(&[Tensor]) -> Result<()>,
+    ) -> Result<usize> {
         let count = count.min(self.paths.len());
         let chosen: Vec<&PathBuf> = (0..count)
             .map(|index| &self.paths[index * self.paths.len() / count])
             .collect();
-        let loaded: Vec<Result<Tensor>> = chosen
-            .par_iter()
-            .map(|path| load_picture(path, framing))
-            .collect();
-        let mut pictures = Vec::new();
-        for picture in loaded {
-            match picture {
-                Ok(picture) => pictures.push(picture),
-                Err(problem) => eprintln!("munit-evaluate: skipped: {}", sentence(&problem)),
+        let mut read = 0;
+        for paths in chosen.chunks(BATCH) {
+            let loaded: Vec<Result<Tensor>> = paths
+                .par_iter()
+                .map(|path| load_picture(path, framing))
+                .collect();
+            let mut pictures = Vec::new();
+            for picture in loaded {
+                match picture {
+                    Ok(picture) => pictures.push(picture),
+                    Err(problem) => eprintln!("munit-evaluate: skipped: {}", sentence(&problem)),
+                }
+            }
+            if !pictures.is_empty() {
+                look(&pictures)?;
+                read += pictures.len();
             }
         }
         ensure!(
-            !pictures.is_empty(),
+            read > 0,
             "{}: none of {count} pictures could be read",
             self.folder.display()
         );
-        Ok(pictures)
+        Ok(read)
     }
+}
+
+/// Whether the run in whose folder `model` lies was trained on the pictures of `folder`; of a model
+/// elsewhere nothing is known.
+fn is_trained_on(folder: &Path, domain: Domain, model: &Path) -> bool {
+    let run = model.parent().map(RunFolder::new);
+    let layout = run
+        .and_then(|run| run.config().ok())
+        .and_then(|config| data_layout(&config).ok());
+    let trained_on = layout.map(|layout| match domain {
+        Domain::A => layout.train_a,
+        Domain::B => layout.train_b,
+    });
+    trained_on.is_some_and(|source| {
+        let [one, other] = [source.root(), folder].map(|folder| folder.canonicalize().ok());
+        one.is_some() && one == other
+    })
 }

@@ -1,5 +1,6 @@
 //! How steady a model's translation of a clip is, and what it keeps of its content.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -31,6 +32,9 @@ const UNSEEN: Rgb<u8> = Rgb([213, 94, 0]);
 pub struct VideoReport {
     /// The video file, or the folder of frames.
     pub clip: PathBuf,
+    /// Where the pictures were written, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<PathBuf>,
     /// Which direction.
     pub direction: Direction,
     /// Frames that were translated.
@@ -96,10 +100,13 @@ struct Content {
 }
 
 impl VideoRun<'_> {
-    pub fn run(&self, clip: &Path) -> Result<VideoReport> {
+    /// Evaluates `clip`, whose pictures go into a folder called `name`.
+    pub fn run(&self, clip: &Path, name: &OsStr) -> Result<VideoReport> {
         let _no_grad = tch::no_grad_guard();
         let mut frames = Frames::open(clip, self.size)?;
         let request = self.request;
+        let outputs = request.outputs.as_ref();
+        let outputs = outputs.map(|folder| folder.join("video").join(name));
         let mut translator = Translator::new(
             self.model,
             self.direction,
@@ -127,7 +134,9 @@ impl VideoRun<'_> {
             && let Some(picture) = frames.next_frame()?
         {
             let seen = self.translate(picture, &mut translator, &codes)?;
-            self.save(clip, count, &seen)?;
+            if let Some(folder) = &outputs {
+                save_translations(folder, count, &seen.frame, &seen.translations)?;
+            }
             for (backbone, content) in self.backbones.iter().zip(&mut contents) {
                 content.look(backbone, &seen)?;
             }
@@ -157,6 +166,7 @@ impl VideoRun<'_> {
         let (width, height) = last.picture.dimensions();
         let mut report = VideoReport {
             clip: clip.to_owned(),
+            outputs,
             direction: self.direction,
             frames: count,
             width,
@@ -207,16 +217,6 @@ impl VideoRun<'_> {
             frame: frame.f_to_device(translator.device())?,
             translations,
         })
-    }
-
-    /// Writes what the figures are computed from, if that is asked for.
-    fn save(&self, clip: &Path, index: usize, seen: &Seen) -> Result<()> {
-        let Some(folder) = &self.request.outputs else {
-            return Ok(());
-        };
-        let name = clip.file_stem().unwrap_or(clip.as_os_str());
-        let folder = folder.join("video").join(name);
-        save_translations(&folder, index, &seen.frame, &seen.translations)
     }
 }
 

@@ -9,6 +9,7 @@ use munit_tools::data::{Framing, load_picture};
 use munit_tools::evaluate::{Motion, frechet_distance, kernel_distance};
 use munit_tools::translate::picture_tensor;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::tiny::{STYLE_DIM, Tiny, Workplace, difference, read};
@@ -461,10 +462,121 @@ fn grey_domains_and_odd_sizes_are_evaluated() {
 }
 
 #[test]
+fn figures_on_pictures_of_training_say_so() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    let evaluate = |arguments: &str| -> Value {
+        let arguments = format!("{arguments} --size 32 --inputs 2 --styles 1 --a2b --json");
+        serde_json::from_str(&place.succeed(&arguments)).unwrap()
+    };
+    let folders = |evaluation: &Value| {
+        let report = &evaluation["directions"][0];
+        ["input_folder", "real_folder"].map(|key| report[key].as_str().unwrap().to_owned())
+    };
+    let cautions = |evaluation: &Value| {
+        let cautions = evaluation["directions"][0]["cautions"].as_array();
+        cautions.map_or(Vec::new(), |all| {
+            all.iter()
+                .map(|one| one.as_str().unwrap().to_owned())
+                .collect()
+        })
+    };
+
+    // Two folders, or one with both: the same figures, on pictures that nothing is known against.
+    let root = evaluate("model.safetensors data");
+    let two = evaluate("model.safetensors --a data/testA --b data/testB");
+    assert_eq!(folders(&root), ["data/testA", "data/testB"]);
+    assert_eq!(folders(&two), folders(&root));
+    assert_eq!(
+        root["directions"][0]["figures"],
+        two["directions"][0]["figures"]
+    );
+    assert_eq!(cautions(&root), cautions(&two));
+    assert!(cautions(&root).is_empty());
+    let bytes = std::fs::read(place.path("model.safetensors")).unwrap();
+    assert_eq!(root["sha256"], format!("{:x}", Sha256::digest(bytes)));
+    assert!(
+        root["seconds"].as_f64().unwrap() >= root["directions"][0]["seconds"].as_f64().unwrap()
+    );
+
+    // Nothing was kept back of domain a.
+    std::fs::rename(place.path("data/testA"), place.path("data/trainA")).unwrap();
+    let evaluation = evaluate("model.safetensors data --page page.html");
+    assert_eq!(folders(&evaluation), ["data/trainA", "data/testB"]);
+    let found = cautions(&evaluation);
+    assert!(
+        found.len() == 1 && found[0].contains("data/trainA stands in"),
+        "{found:?}"
+    );
+    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.contains("Caution: there is no testA"));
+    let text = place.succeed("model.safetensors data --size 32 --inputs 1 --styles 1 --a2b");
+    assert!(text.contains("caution: there is no testA"), "{text}");
+
+    // The run in whose folder the model lies was trained on these.
+    std::fs::create_dir_all(place.path("run/checkpoints")).unwrap();
+    std::fs::copy(
+        place.path("model.safetensors"),
+        place.path("run/model.safetensors"),
+    )
+    .unwrap();
+    std::fs::write(
+        place.path("run/config.yaml"),
+        "data_folder_train_a: data/trainA\ndata_folder_train_b: elsewhere\n",
+    )
+    .unwrap();
+    let evaluation = evaluate("run/model.safetensors --a data/../data/trainA --b data/testB");
+    let found = cautions(&evaluation);
+    assert!(
+        found.len() == 1 && found[0].contains("was trained on the pictures of data/../data/trainA"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn unreadable_pictures_are_passed_over() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    // More than are read at a time.
+    for number in 0..18 {
+        place.picture(&format!("many/{number:02}.png"), 36, 36);
+    }
+    std::fs::write(place.path("many/05.png"), b"no picture").unwrap();
+    let output = place.run(
+        "model.safetensors --a many --b data/testB --size 32 --styles 1 --a2b --outputs out --json",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let evaluation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(evaluation["directions"][0]["inputs"], 17);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    assert!(remarks.contains("many/05.png"), "{remarks}");
+    assert!(place.path("out/a2b/0016-input.png").exists());
+    assert!(!place.path("out/a2b/0017-input.png").exists());
+
+    std::fs::write(place.path("data/testB/1.png"), b"no picture").unwrap();
+    let output =
+        place.run("pairs data/testA data/testB --backbone backbone.safetensors --size 32 --json");
+    assert!(output.status.success(), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["pairs"], 3);
+    assert!(report["seconds"].as_f64().unwrap() > 0.0);
+    let remarks = String::from_utf8(output.stderr).unwrap();
+    assert!(remarks.contains("testB/1.png"), "{remarks}");
+    for number in [2, 3] {
+        std::fs::write(
+            place.path(&format!("data/testB/{number}.png")),
+            b"no picture",
+        )
+        .unwrap();
+    }
+    let message = place.fail("pairs data/testA data/testB --backbone backbone.safetensors");
+    assert!(message.contains("1 of 4 pairs could be read"), "{message}");
+}
+
+#[test]
 fn mistakes_get_a_sentence() {
     let place = Place::new(&Tiny::new(Family::Munit).model);
     std::fs::create_dir_all(place.place.path("empty/testA")).unwrap();
     std::fs::create_dir_all(place.place.path("broken/testA")).unwrap();
+    place.place.picture("broken/testB/x.png", 40, 40);
     std::fs::write(place.place.path("broken/testA/x.png"), b"no picture").unwrap();
     for (arguments, expected) in [
         ("missing.safetensors data", "missing.safetensors"),
@@ -483,6 +595,11 @@ fn mistakes_get_a_sentence() {
             "model.safetensors: is not a backbone",
         ),
         ("model.safetensors data --inputs 0", "--inputs"),
+        ("model.safetensors --a data/testA", "--b <FOLDER>"),
+        (
+            "model.safetensors data --a data/testA --b data/testB",
+            "cannot be used with",
+        ),
         ("model.safetensors data --a2b --b2a", "cannot be used with"),
     ] {
         let message = place.place.fail(arguments);

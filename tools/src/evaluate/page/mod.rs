@@ -28,6 +28,7 @@ th, td { text-align: left; vertical-align: top; padding: .4rem .8rem .4rem 0;
   border-bottom: 1px solid #ddd; }
 td.value { white-space: nowrap; font-weight: 600; }
 small, .facts, .left-out { color: #595959; }
+.caution { border-left: .25rem solid #d55e00; padding-left: .8rem; }
 img, svg { max-width: 100%; height: auto; display: block; margin: 1rem 0; }
 ";
 
@@ -43,11 +44,10 @@ struct Page {
 /// A sheet that cannot be encoded.
 pub fn evaluation_page(evaluation: &Evaluation) -> Result<String> {
     let mut page = Page::new(&evaluation.model.display().to_string());
-    let data = evaluation
-        .data
-        .iter()
-        .map(|data| format!("on {}", data.display()));
-    let facts = data.chain([
+    let iterations = evaluation
+        .iterations
+        .map(|iterations| format!("{iterations} iterations"));
+    let facts = iterations.into_iter().chain([
         format!("{} pixels", evaluation.size),
         format!("translated in {}", evaluation.precision),
         format!("styles from seed {}", evaluation.seed),
@@ -114,9 +114,24 @@ impl Page {
             report.direction.name()
         ));
         self.facts(&[
-            format!("{} inputs in {} styles", report.inputs, report.styles),
-            format!("{} real pictures to compare with", report.real),
+            format!(
+                "{} inputs of {} in {} styles",
+                report.inputs,
+                report.input_folder.display(),
+                report.styles
+            ),
+            format!(
+                "{} real pictures of {} to compare with",
+                report.real,
+                report.real_folder.display()
+            ),
         ]);
+        for caution in &report.cautions {
+            self.line(&format!(
+                "<p class=\"caution\">Caution: {}.</p>",
+                escaped(caution)
+            ));
+        }
         self.figures(&report.figures);
         self.left_out(&report.left_out);
         self.picture(
