@@ -16,8 +16,7 @@ use serde_json::json;
 ///
 /// Of a run, the averaged generators of the newest checkpoint are taken. The name of OUT says what
 /// is written: a model for munitfilter, a TorchScript archive (.pt), which torch.jit.load opens, or
-/// an ONNX file (.onnx). What is written for other programs is read back and compared with the
-/// model.
+/// an ONNX file (.onnx). What is written for other programs is compared with the model before.
 #[derive(Parser)]
 #[command(name = "munit-export", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {

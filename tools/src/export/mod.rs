@@ -6,10 +6,11 @@ pub mod parity;
 mod run;
 pub mod torchscript;
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use munit::{Direction, Domain, Model};
+use munit::{Direction, Domain, Model, atomic_file};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -68,33 +69,33 @@ pub fn open(source: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Mo
     Ok(Model::read(&find_model(source)?)?)
 }
 
-/// Writes `model` to `path`, with its weights in `kind`, and compares files for other programs with
-/// the model; what differs too much is removed.
+/// Writes `model` to `path`, with its weights in `kind`. What is for other programs is compared with
+/// the model before; if it differs too much, whatever is at `path` stays as it is.
 ///
 /// # Errors
 /// A model of two directions for ONNX, which holds one; a file that cannot be written; a network in
 /// it that is not the model's.
 pub fn write(model: &Model, path: &Path, format: Format, kind: Kind) -> Result<Vec<Parity>> {
-    let checked = match format {
+    let named = || path.display().to_string();
+    let (bytes, parity) = match format {
         Format::Model => {
             model.write(path, kind)?;
             return Ok(Vec::new());
         }
         Format::TorchScript => {
-            torchscript::write(model, path, kind)?;
-            parity::check_torchscript(model, path, kind)
+            let archive = torchscript::archive(model, kind).with_context(named)?;
+            let parity = parity::check_torchscript(model, &archive, kind).with_context(named)?;
+            (archive, parity)
         }
         Format::Onnx => {
             let direction = only_direction(model)?;
-            onnx::write(model, direction, path, kind)?;
-            parity::check_onnx(model, direction, path, kind).map(|parity| vec![parity])
+            let file = onnx::file(model, direction, kind).with_context(named)?;
+            let parity = parity::check_onnx(model, direction, &file, kind).with_context(named)?;
+            (file, vec![parity])
         }
     };
-    if checked.is_err() {
-        std::fs::remove_file(path)
-            .with_context(|| format!("{}: cannot remove it again", path.display()))?;
-    }
-    checked
+    atomic_file::write(path, |file| file.write_all(&bytes))?;
+    Ok(parity)
 }
 
 fn only_direction(model: &Model) -> Result<Direction> {

@@ -1,7 +1,5 @@
 //! Whether a file that was written for other programs computes what the model computes.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, ensure};
 use munit::config::Direction;
 use munit::runtime::DeviceChoice;
@@ -37,49 +35,42 @@ pub struct Parity {
     pub root_mean_square: f64,
 }
 
-/// Compares the TorchScript archive at `path` with `model`, in every direction.
+/// Compares a TorchScript archive with `model`, in every direction.
 ///
 /// # Errors
-/// A file that cannot be loaded, or that computes something else.
-pub fn check_torchscript(model: &Model, path: &Path, kind: Kind) -> Result<Vec<Parity>> {
-    let mut module = CModule::load(path)
-        .with_context(|| format!("{}: libtorch cannot load the archive", path.display()))?;
+/// An archive that cannot be loaded, or that computes something else.
+pub fn check_torchscript(model: &Model, mut archive: &[u8], kind: Kind) -> Result<Vec<Parity>> {
+    let mut module =
+        CModule::load_data(&mut archive).context("libtorch cannot load the archive")?;
     module.f_set_eval()?;
     module.to(tch::Device::Cpu, Kind::Float, false);
     let directions = model.metadata.directions.iter();
     directions
         .map(|direction| {
-            compare(
-                model,
-                *direction,
-                path,
-                kind,
-                "libtorch",
-                |picture, style| {
-                    let inputs = [Some(picture), style];
-                    let inputs: Vec<IValue> = inputs
-                        .into_iter()
-                        .flatten()
-                        .map(|tensor| IValue::Tensor(tensor.shallow_clone()))
-                        .collect();
-                    match module.method_is(direction.name(), &inputs)? {
-                        IValue::Tensor(translated) => Ok(translated),
-                        other => anyhow::bail!("it gives {other:?}"),
-                    }
-                },
-            )
+            compare(model, *direction, kind, "libtorch", |picture, style| {
+                let inputs = [Some(picture), style];
+                let inputs: Vec<IValue> = inputs
+                    .into_iter()
+                    .flatten()
+                    .map(|tensor| IValue::Tensor(tensor.shallow_clone()))
+                    .collect();
+                match module.method_is(direction.name(), &inputs)? {
+                    IValue::Tensor(translated) => Ok(translated),
+                    other => anyhow::bail!("it gives {other:?}"),
+                }
+            })
         })
         .collect()
 }
 
-/// Compares `direction` in the ONNX file at `path` with `model`.
+/// Compares `direction` in an ONNX file with `model`.
 ///
 /// # Errors
 /// A file that is not sound, or that computes something else.
-pub fn check_onnx(model: &Model, direction: Direction, path: &Path, kind: Kind) -> Result<Parity> {
-    let network = OnnxNetwork::read(path)?;
+pub fn check_onnx(model: &Model, direction: Direction, file: &[u8], kind: Kind) -> Result<Parity> {
+    let network = OnnxNetwork::parse(file)?;
     let with = "its operators, computed with libtorch";
-    compare(model, direction, path, kind, with, |picture, style| {
+    compare(model, direction, kind, with, |picture, style| {
         network.translate(picture, style)
     })
 }
@@ -87,7 +78,6 @@ pub fn check_onnx(model: &Model, direction: Direction, path: &Path, kind: Kind) 
 fn compare(
     model: &Model,
     direction: Direction,
-    path: &Path,
     kind: Kind,
     with: &'static str,
     translate: impl Fn(&Tensor, Option<&Tensor>) -> Result<Tensor>,
@@ -106,11 +96,10 @@ fn compare(
         false => None,
     };
     let found = translate(&picture, code.as_ref())
-        .with_context(|| format!("{}: cannot translate {}", path.display(), direction.name()))?;
+        .with_context(|| format!("it cannot translate {}", direction.name()))?;
     ensure!(
         found.size() == expected.size(),
-        "{}: it makes pictures of shape {:?} where the model makes {:?}",
-        path.display(),
+        "it makes pictures of shape {:?} where the model makes {:?}",
         found.size(),
         expected.size()
     );
@@ -128,9 +117,8 @@ fn compare(
     };
     ensure!(
         parity.largest_difference < TOLERANCE,
-        "{}: its translation differs from the model's by {:.2e}; this must not be, and the file \
-         should not be used",
-        path.display(),
+        "its translation would differ from the model's by {:.2e}, which must not be; it is not \
+         written",
         parity.largest_difference
     );
     Ok(parity)

@@ -304,11 +304,33 @@ fn mistakes_get_a_sentence_and_leave_no_file() {
         assert!(message.contains(expected), "{arguments}: {message}");
         assert!(!place.path("out.pt").exists() && !place.path("out.onnx").exists());
     }
+    // Weights that are too large for 16 bits: no translation is right, and an older file stays.
+    let mut large = Tiny::new(Family::Munit).model;
+    let bias = large
+        .weights
+        .get_mut("b.dec.model.0.model.0.model.0.conv.bias");
+    let _ = bias.unwrap().fill_(1e6);
+    large
+        .write(&place.path("large.safetensors"), Kind::Float)
+        .unwrap();
+    for older in ["older.pt", "older.onnx"] {
+        std::fs::write(place.path(older), "older").unwrap();
+        let message = place.fail(&format!("large.safetensors {older} --precision fp16"));
+        assert!(
+            message.contains(&format!("{older}: its translation would differ")),
+            "{message}"
+        );
+        assert_eq!(std::fs::read(place.path(older)).unwrap(), b"older");
+    }
     // What is asked for counts, not the name.
     place.succeed("model.safetensors out.bin --format onnx");
     OnnxNetwork::read(&place.path("out.bin")).unwrap();
     let error = OnnxNetwork::read(Path::new(&place.path("model.safetensors")))
         .err()
         .unwrap();
-    assert!(error.to_string().contains("not an ONNX file"), "{error}");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("model.safetensors: not an ONNX file"),
+        "{error}"
+    );
 }

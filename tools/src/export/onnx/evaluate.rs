@@ -21,15 +21,23 @@ pub struct OnnxNetwork {
 }
 
 impl OnnxNetwork {
-    /// Reads a file that [`super::write`] has written.
+    /// Reads a file whose content is of [`super::file`].
     ///
     /// # Errors
     /// A sentence that names the file.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes =
             std::fs::read(path).with_context(|| format!("{}: cannot read", path.display()))?;
+        Self::parse(&bytes).with_context(|| path.display().to_string())
+    }
+
+    /// Reads the content of such a file.
+    ///
+    /// # Errors
+    /// What it is not.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
         let read = || {
-            let model = ModelProto::decode(bytes.as_slice())?;
+            let model = ModelProto::decode(bytes)?;
             let versions: Vec<_> = model.opset_import.iter().map(|set| set.version).collect();
             ensure!(
                 versions == [Some(OPERATOR_SET)],
@@ -43,7 +51,7 @@ impl OnnxNetwork {
                 .collect::<Result<_>>()?;
             Ok(Self { graph, constants })
         };
-        read().with_context(|| format!("{}: not an ONNX file of munit-export", path.display()))
+        read().context("not an ONNX file of munit-export")
     }
 
     /// The translation of `picture` [N, C, H, W] in the styles `style` [N, style_dim].

@@ -4,11 +4,8 @@ mod evaluate;
 mod graph;
 mod schema;
 
-use std::io::Write;
-use std::path::Path;
-
 use anyhow::{Context, Result};
-use munit::{Direction, Model, atomic_file};
+use munit::{Direction, Model};
 use prost::Message;
 use schema::{ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use tch::Kind;
@@ -20,7 +17,7 @@ const IR_VERSION: i64 = 8;
 /// Version of the operators' definitions.
 const OPERATOR_SET: i64 = 17;
 
-/// Writes `direction` of `model` with its weights in `kind` to `path`.
+/// `direction` of `model` with its weights in `kind` as the content of a file.
 ///
 /// The graph takes `picture` [N, C, H, W] in [-1, 1] and, for MUNIT, `style` [N, style_dim], and gives
 /// `translation` [N, C', H, W] in [-1, 1], all float32. N, H and W are free; H and W must be at least
@@ -28,10 +25,9 @@ const OPERATOR_SET: i64 = 17;
 /// when the file is loaded. What the model says of itself is the metadata entry `munit`.
 ///
 /// # Errors
-/// A sentence that names the file, if it cannot be written.
-pub fn write(model: &Model, direction: Direction, path: &Path, kind: Kind) -> Result<()> {
-    let graph = graph::graph(model, direction, kind)
-        .with_context(|| format!("{}: cannot make an ONNX graph", path.display()))?;
+/// A model that lacks a tensor; libtorch's.
+pub fn file(model: &Model, direction: Direction, kind: Kind) -> Result<Vec<u8>> {
+    let graph = graph::graph(model, direction, kind).context("cannot make an ONNX graph")?;
     let entry = |key: &str, value: String| StringStringEntryProto {
         key: Some(key.to_owned()),
         value: Some(value),
@@ -50,6 +46,5 @@ pub fn write(model: &Model, direction: Direction, path: &Path, kind: Kind) -> Re
             entry("direction", direction.name().to_owned()),
         ],
     };
-    let bytes = file.encode_to_vec();
-    Ok(atomic_file::write(path, |file| file.write_all(&bytes))?)
+    Ok(file.encode_to_vec())
 }

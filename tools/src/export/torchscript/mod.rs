@@ -8,11 +8,10 @@ mod pickle;
 mod source;
 
 use std::io::{Cursor, Write};
-use std::path::Path;
 
 use anyhow::{Context, Result};
+use munit::Model;
 use munit::layout::expected_weights;
-use munit::{Model, atomic_file};
 use pickle::Pickle;
 use tch::{Kind, Tensor};
 use zip::write::SimpleFileOptions;
@@ -27,7 +26,7 @@ const VERSION: &str = "3\n";
 /// So that readers can map tensors.
 const ALIGNMENT: u16 = 64;
 
-/// Writes `model` with its weights in `kind` to `path`.
+/// `model` with its weights in `kind` as an archive.
 ///
 /// The module computes in the number format of its weights, on their device. Its methods take and
 /// give pictures [N, C, H, W] in [-1, 1], H and W at least those of
@@ -38,14 +37,12 @@ const ALIGNMENT: u16 = 64;
 /// A UNIT model's have no style. What the model says of itself is the extra file `munit.json`.
 ///
 /// # Errors
-/// A sentence that names the file, if it cannot be written.
-pub fn write(model: &Model, path: &Path, kind: Kind) -> Result<()> {
-    let archive = archive(model, kind)
-        .with_context(|| format!("{}: cannot make a TorchScript archive", path.display()))?;
-    Ok(atomic_file::write(path, |file| file.write_all(&archive))?)
+/// A model that lacks a tensor; libtorch's.
+pub fn archive(model: &Model, kind: Kind) -> Result<Vec<u8>> {
+    zipped(model, kind).context("cannot make a TorchScript archive")
 }
 
-fn archive(model: &Model, kind: Kind) -> Result<Vec<u8>> {
+fn zipped(model: &Model, kind: Kind) -> Result<Vec<u8>> {
     let metadata = &model.metadata;
     let names = expected_weights(&metadata.architecture, &metadata.directions);
     let tensors = names
