@@ -1,6 +1,7 @@
 //! Cuts a video into pictures. Whatever GStreamer can decode is read.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,10 +10,13 @@ use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
-use munit_tools::prepare::folder::{Format, resized};
+use munit_tools::prepare::folder::{Format, refuse_existing, resized};
 
 /// How long to wait for a frame before looking at the bus again.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+
+/// A video may end so much earlier than it says: its last frame lasts, too.
+const LEAST_MISSING: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 
 /// Which frames are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,16 +38,19 @@ pub struct FrameOptions {
     pub size: Option<u32>,
     /// Their format.
     pub format: Format,
+    /// Replace frames of a video of this name that are in the folder already.
+    pub replace: bool,
 }
 
 /// Writes frames of `video` into `output` as `NAME-000001`, `NAME-000002`, … after the video's file
 /// name; returns their number and, if the video could not be read to its end, the reason.
 ///
-/// Frames are upright (rotation tags applied) and have square pixels.
+/// Frames are upright (rotation tags applied) and have square pixels. Where frames are replaced, none
+/// is left of those that were there before.
 ///
 /// # Errors
 /// When the file is missing, is not a video, needs a decoder that is not installed, or has no frame
-/// that can be decoded; when a picture cannot be written.
+/// that can be decoded; when a picture cannot be written, or would replace another and may not.
 pub fn cut(
     video: &Path,
     output: &Path,
@@ -51,20 +58,35 @@ pub fn cut(
 ) -> Result<(u64, Option<anyhow::Error>)> {
     let reader = Reader::open(video)?;
     let stem = video.file_stem().unwrap_or(video.as_os_str());
-    let bar = reader.progress();
+    let earlier = frames_of(stem, output);
+    if !options.replace {
+        refuse_existing(earlier.iter().map(|(_, path)| path.clone()))?;
+    }
+    let length = reader.length();
+    let bar = match length {
+        Some(length) => ProgressBar::new(length.mseconds()),
+        None => ProgressBar::no_length(),
+    }
+    .with_style(ProgressStyle::default_bar());
     let mut picker = Picker::new(options.rate);
     let mut written = 0;
+    let mut problem = None;
+    let mut last = gst::ClockTime::ZERO;
     while options.most.is_none_or(|most| written < most) {
         let (picture, time) = match reader.next() {
             Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(problem) if written > 0 => {
-                bar.finish();
-                return Ok((written, Some(problem)));
+            Ok(None) => {
+                problem = length.and_then(|length| cut_off(video, last, length));
+                break;
             }
-            Err(problem) => return Err(problem),
+            Err(reason) if written > 0 => {
+                problem = Some(reason);
+                break;
+            }
+            Err(reason) => return Err(reason),
         };
         bar.set_position(time.mseconds());
+        last = time;
         if !picker.keeps(time) {
             continue;
         }
@@ -81,7 +103,53 @@ pub fn cut(
     if written == 0 {
         bail!("{} has no frame that can be decoded", video.display());
     }
-    Ok((written, None))
+    let ending = options.format.extension();
+    for (number, path) in earlier {
+        if number > written || path.extension().is_none_or(|one| one != ending) {
+            std::fs::remove_file(&path)
+                .with_context(|| format!("{}: cannot be replaced", path.display()))?;
+        }
+    }
+    Ok((written, problem))
+}
+
+/// Some formats end without a word where their file has been cut off, but say how long the whole was.
+fn cut_off(video: &Path, last: gst::ClockTime, length: gst::ClockTime) -> Option<anyhow::Error> {
+    let missing = length.saturating_sub(last);
+    (missing > LEAST_MISSING && missing.nseconds() > length.nseconds() / 10).then(|| {
+        let seconds = |time: gst::ClockTime| time.mseconds() as f64 / 1e3;
+        anyhow!(
+            "{}: its last frame is at {:.1} s, but it says that it lasts {:.1} s; the file seems to \
+             have been cut off",
+            video.display(),
+            seconds(last),
+            seconds(length)
+        )
+    })
+}
+
+/// The frames of a video called `stem` that are in `folder` already, by their numbers.
+fn frames_of(stem: &OsStr, folder: &Path) -> Vec<(u64, PathBuf)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut frames: Vec<_> = entries
+        .filter_map(|entry| {
+            let path = entry.path();
+            let ending = path.extension()?.to_str()?;
+            let name = path.file_stem()?.as_encoded_bytes();
+            let digits = name
+                .strip_prefix(stem.as_encoded_bytes())?
+                .strip_prefix(b"-")?;
+            let is_frame = digits.len() >= 6
+                && digits.iter().all(u8::is_ascii_digit)
+                && [Format::Png, Format::Jpeg]
+                    .map(Format::extension)
+                    .contains(&ending);
+            let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+            is_frame.then_some((number, path))
+        })
+        .collect();
+    frames.sort();
+    frames
 }
 
 /// Chooses frames by number or by time.
@@ -212,14 +280,10 @@ impl Reader {
         Ok(reader)
     }
 
-    /// A bar as long as the video in milliseconds, or of unknown length.
-    fn progress(&self) -> ProgressBar {
+    /// How long the video says that it is.
+    fn length(&self) -> Option<gst::ClockTime> {
         let (_, _, _) = self.pipeline.state(gst::ClockTime::from_seconds(5));
-        match self.pipeline.query_duration::<gst::ClockTime>() {
-            Some(duration) => ProgressBar::new(duration.mseconds()),
-            None => ProgressBar::no_length(),
-        }
-        .with_style(ProgressStyle::default_bar())
+        self.pipeline.query_duration()
     }
 
     /// Frames a second as they are announced, once the first frame is there; 0/1 if that is unknown.

@@ -7,8 +7,10 @@ mod frames;
 mod stream;
 
 use std::collections::BTreeSet;
+use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -22,7 +24,8 @@ use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile, Scaling};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
 use munit_tools::program;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 #[derive(Parser)]
 #[command(
@@ -88,6 +91,8 @@ enum Command {
     /// qualities, mirror images, frames of a still camera
     Dedupe(DedupeArguments),
     /// Cut a video into pictures named VIDEO-000001, VIDEO-000002, …
+    ///
+    /// Of a video that is damaged or cut off the frames before that are written; the exit code is then 1.
     Frames(FrameArguments),
     /// Write the frames of a video to the standard output, for the other programs
     #[command(hide = true)]
@@ -113,6 +118,19 @@ struct ResizeArguments {
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
+    #[command(flatten)]
+    results: Results,
+}
+
+/// What is done with results.
+#[derive(Args, Clone, Copy)]
+struct Results {
+    /// Replace results of these names that are in the folder already
+    #[arg(long)]
+    replace: bool,
+    /// Print what was done as JSON instead of a line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -122,6 +140,9 @@ struct DedupeArguments {
     /// Folder for the pictures that are kept, copied as they are; without it, repetitions are only
     /// listed
     output: Option<PathBuf>,
+    /// Replace pictures of these names that are in the folder already
+    #[arg(long, requires = "output")]
+    replace: bool,
     /// Print the repetitions as JSON
     #[arg(long)]
     json: bool,
@@ -139,6 +160,8 @@ struct CutOutArguments {
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
+    #[command(flatten)]
+    results: Results,
 }
 
 #[derive(Args)]
@@ -164,6 +187,9 @@ struct SplitArguments {
     /// Format of scaled pictures
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
+    /// Print what was done as JSON instead of lines
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -188,6 +214,8 @@ struct FrameArguments {
     /// Format of the pictures
     #[arg(long, value_enum, default_value_t = FormatName::Jpg)]
     format: FormatName,
+    #[command(flatten)]
+    results: Results,
 }
 
 #[derive(Args)]
@@ -211,6 +239,8 @@ struct Set {
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
+    #[command(flatten)]
+    results: Results,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -235,22 +265,26 @@ impl From<FormatName> for Format {
 }
 
 impl Set {
-    fn files(&self) -> Result<Vec<PictureFile>> {
-        let files = list(&self.input, &[&self.output], self.plain_background)?;
+    fn files(&self) -> Result<Listed> {
+        let listed = list(&self.input, &[&self.output], self.plain_background)?;
         let Some(half) = self.half else {
-            return Ok(files);
+            return Ok(listed);
         };
-        let [first, second] = divided(&self.input, files, 50.0, self.keep_clips)?;
-        Ok(match half {
-            Half::First => first,
-            Half::Second => second,
+        let [first, second] = divided(&self.input, listed.files, 50.0, self.keep_clips)?;
+        Ok(Listed {
+            files: match half {
+                Half::First => first,
+                Half::Second => second,
+            },
+            ..listed
         })
     }
 
     fn convert(&self, draw: impl Fn(&PictureFile, RgbImage) -> RgbImage + Sync) -> Result<()> {
-        let format = self.format.into();
         let draw = |file: &PictureFile, picture| Some(draw(file, picture));
-        convert(&self.files()?, &self.output, format, self.size.into(), draw)
+        let format = self.format.into();
+        let (output, scaling) = (&self.output, self.size.into());
+        convert_into(self.files()?, output, format, scaling, self.results, draw)
     }
 }
 
@@ -282,14 +316,15 @@ fn prepare(command: Command) -> Result<()> {
 }
 
 fn cut_out_things(arguments: &CutOutArguments) -> Result<()> {
-    let files = list(&arguments.input, &[&arguments.output], false)?;
+    let listed = list(&arguments.input, &[&arguments.output], false)?;
     let format = arguments.format.into();
     let side = arguments.size;
-    convert(
-        &files,
+    convert_into(
+        listed,
         &arguments.output,
         format,
         Scaling::AsTheyAre,
+        arguments.results,
         |_, picture| {
             let cut = cut_out(&picture)?;
             Some(imageops::resize(&cut, side, side, FilterType::CatmullRom))
@@ -298,26 +333,39 @@ fn cut_out_things(arguments: &CutOutArguments) -> Result<()> {
 }
 
 fn resize(arguments: &ResizeArguments) -> Result<()> {
-    let files = list(&arguments.input, &[&arguments.output], false)?;
+    let listed = list(&arguments.input, &[&arguments.output], false)?;
     let format = arguments.format.into();
     let output = &arguments.output;
     let scaling = match arguments.crop {
         Some(size) => Scaling::Crop([size.width.try_into()?, size.height.try_into()?]),
         None => arguments.size.into(),
     };
-    convert(&files, output, format, scaling, |_, picture| Some(picture))
+    let results = arguments.results;
+    convert_into(listed, output, format, scaling, results, |_, picture| {
+        Some(picture)
+    })
 }
 
 fn dedupe(arguments: &DedupeArguments) -> Result<()> {
     let outputs: Vec<&Path> = arguments.output.as_deref().into_iter().collect();
-    let files = list(&arguments.input, &outputs, false)?;
+    let files = list(&arguments.input, &outputs, false)?.files;
     let repetitions = folder::repetitions(&files);
+    let repeats: BTreeSet<usize> = repetitions.iter().map(|(_, later)| *later).collect();
+    let kept: Vec<PictureFile> = files
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| !repeats.contains(index))
+        .map(|(_, file)| file.clone())
+        .collect();
+    if let (Some(output), false) = (&arguments.output, arguments.replace) {
+        folder::refuse_to_replace(&kept, output, None)?;
+    }
     if arguments.json {
         let listed: Vec<_> = repetitions
             .iter()
             .map(|(earlier, later)| json!({"picture": files[*later].name, "repeats": files[*earlier].name}))
             .collect();
-        program::print_line(&serde_json::to_string_pretty(&listed)?)?;
+        print_json(&listed.into())?;
     } else {
         for (earlier, later) in &repetitions {
             let (later, earlier) = (&files[*later].name, &files[*earlier].name);
@@ -328,13 +376,6 @@ fn dedupe(arguments: &DedupeArguments) -> Result<()> {
     let Some(output) = &arguments.output else {
         return Ok(());
     };
-    let repeats: BTreeSet<usize> = repetitions.iter().map(|(_, later)| *later).collect();
-    let kept: Vec<PictureFile> = files
-        .into_iter()
-        .enumerate()
-        .filter(|(index, _)| !repeats.contains(index))
-        .map(|(_, file)| file)
-        .collect();
     let skipped = folder::copy(&kept, output)?;
     show_skipped(&skipped);
     // The standard output is JSON, or ends with what was done.
@@ -373,33 +414,60 @@ fn split(arguments: &SplitArguments) -> Result<()> {
             );
         }
     }
-    let files = list(&arguments.input, &outputs, arguments.plain_background)?;
+    let begin = Instant::now();
+    let mut listed = list(&arguments.input, &outputs, arguments.plain_background)?;
     let parts = divided(
         &arguments.input,
-        files,
+        listed.files,
         arguments.share,
         arguments.keep_clips,
     )?;
+    let mut made = Vec::new();
     for (files, output) in parts.iter().zip(outputs) {
-        if arguments.size.is_some() {
+        let (one, skipped) = if arguments.size.is_some() {
             let format = arguments.format.into();
             let scaling = arguments.size.into();
-            convert(files, output, format, scaling, |_, picture| Some(picture))?;
+            convert(files, output, format, scaling, |_, picture| Some(picture))?
         } else {
             let skipped = folder::copy(files, output)?;
             show_skipped(&skipped);
-            println!(
-                "{} files copied to {}",
-                files.len() - skipped.len(),
-                output.display()
-            );
+            (
+                Made {
+                    folder: output.to_owned(),
+                    written: files.len() - skipped.len(),
+                    left_out: 0,
+                },
+                skipped,
+            )
+        };
+        if !arguments.json {
+            program::print_line(&match arguments.size {
+                Some(_) => one.to_string(),
+                None => format!("{} files copied to {}", one.written, output.display()),
+            })?;
         }
+        listed.skipped.extend(skipped);
+        made.push(one);
+    }
+    if arguments.json {
+        return print_json(&json!({
+            "parts": made,
+            "skipped": named(&listed.skipped),
+            "seconds": begin.elapsed().as_secs_f64(),
+        }));
     }
     Ok(())
 }
 
+/// The pictures of a set.
+struct Listed {
+    files: Vec<PictureFile>,
+    /// What could not be looked at.
+    skipped: Vec<Skipped>,
+}
+
 /// The pictures of a set, with `plain_background` only those; what could not be looked at is listed.
-fn list(input: &Path, outputs: &[&Path], plain_background: bool) -> Result<Vec<PictureFile>> {
+fn list(input: &Path, outputs: &[&Path], plain_background: bool) -> Result<Listed> {
     let (mut files, skipped) = folder::pictures(input, outputs)?;
     show_skipped(&skipped);
     if plain_background {
@@ -411,7 +479,7 @@ fn list(input: &Path, outputs: &[&Path], plain_background: bool) -> Result<Vec<P
             );
         }
     }
-    Ok(files)
+    Ok(Listed { files, skipped })
 }
 
 fn divided(
@@ -431,29 +499,87 @@ fn divided(
     Ok(parts)
 }
 
+/// Converts a set into a folder, and says what was done.
+fn convert_into(
+    listed: Listed,
+    output: &Path,
+    format: Format,
+    scaling: Scaling,
+    results: Results,
+    draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
+) -> Result<()> {
+    let begin = Instant::now();
+    if !results.replace {
+        folder::refuse_to_replace(&listed.files, output, Some(format))?;
+    }
+    let (made, skipped) = convert(&listed.files, output, format, scaling, draw)?;
+    if !results.json {
+        return program::print_line(&made.to_string());
+    }
+    let skipped = [listed.skipped, skipped].concat();
+    print_json(&json!({
+        "folder": made.folder,
+        "written": made.written,
+        "left_out": made.left_out,
+        "skipped": named(&skipped),
+        "seconds": begin.elapsed().as_secs_f64(),
+    }))
+}
+
+/// Converts `files`; gives what was made, and what could not be read, which is listed.
 fn convert(
     files: &[PictureFile],
     output: &Path,
     format: Format,
     scaling: Scaling,
     draw: impl Fn(&PictureFile, RgbImage) -> Option<RgbImage> + Sync,
-) -> Result<()> {
+) -> Result<(Made, Vec<Skipped>)> {
     let converted = folder::convert(files, output, format, scaling, draw)?;
     show_skipped(&converted.skipped);
     if converted.written == 0 {
         bail!("in none of the pictures a single thing stands out clearly from its background");
     }
-    let left_out = files.len() - converted.skipped.len() - converted.written;
-    println!(
-        "{} pictures written to {}{}",
-        converted.written,
-        output.display(),
-        match left_out {
-            0 => String::new(),
-            _ => format!(", {left_out} left out, in which no single thing stands out clearly"),
+    let made = Made {
+        folder: output.to_owned(),
+        written: converted.written,
+        left_out: files.len() - converted.skipped.len() - converted.written,
+    };
+    Ok((made, converted.skipped))
+}
+
+/// What was made of a set.
+#[derive(Serialize)]
+struct Made {
+    folder: PathBuf,
+    /// Pictures that were written.
+    written: usize,
+    /// Pictures in which no single thing stands out.
+    left_out: usize,
+}
+
+impl Display for Made {
+    fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
+        let folder = self.folder.display();
+        write!(f, "{} pictures written to {folder}", self.written)?;
+        match self.left_out {
+            0 => Ok(()),
+            count => write!(
+                f,
+                ", {count} left out, in which no single thing stands out clearly"
+            ),
         }
-    );
-    Ok(())
+    }
+}
+
+/// Files and why they were skipped.
+fn named(skipped: &[Skipped]) -> Vec<Value> {
+    let named =
+        |skipped: &Skipped| json!({"file": skipped.path, "reason": skipped.reason.to_string()});
+    skipped.iter().map(named).collect()
+}
+
+fn print_json(value: &Value) -> Result<()> {
+    program::print_line(&serde_json::to_string_pretty(value)?)
 }
 
 fn show_skipped(skipped: &[Skipped]) {
@@ -472,19 +598,25 @@ fn cut_frames(arguments: &FrameArguments) -> Result<()> {
         most: arguments.max,
         size: arguments.size,
         format: arguments.format.into(),
+        replace: arguments.results.replace,
     };
+    let begin = Instant::now();
     let (written, problem) = frames::cut(&arguments.video, &arguments.output, &options)?;
-    if let Some(problem) = problem {
-        eprintln!(
-            "munit-prepare: stopped early: {}",
-            program::sentence(&problem)
-        );
+    if arguments.results.json {
+        print_json(&json!({
+            "folder": arguments.output,
+            "written": written,
+            "problem": problem.as_ref().map(program::sentence),
+            "seconds": begin.elapsed().as_secs_f64(),
+        }))?;
+    } else {
+        let folder = arguments.output.display();
+        program::print_line(&format!("{written} pictures written to {folder}"))?;
     }
-    println!(
-        "{written} pictures written to {}",
-        arguments.output.display()
-    );
-    Ok(())
+    // The pictures are good, but whoever relies on all of them is to know.
+    problem.map_or(Ok(()), |problem| {
+        Err(problem.context("stopped before the end of the video"))
+    })
 }
 
 #[cfg(feature = "video")]

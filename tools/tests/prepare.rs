@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use image::{Rgb, RgbImage};
+use serde_json::Value;
 use walkdir::WalkDir;
 
 fn prepare(arguments: &[&str], folder: &Path) -> Output {
@@ -282,7 +283,10 @@ fn split_writes_nothing_into_its_input() {
 fn results_below_the_input_are_not_taken_for_sources() {
     let set = numbered_set(2);
     for _ in 0..2 {
-        succeed(&["edges", "photos", "photos/drawings"], set.path());
+        succeed(
+            &["edges", "photos", "photos/drawings", "--replace"],
+            set.path(),
+        );
         assert_eq!(files(&set.path().join("photos/drawings")).len(), 2);
     }
 }
@@ -344,6 +348,72 @@ fn pictures_are_scaled_and_their_middles_cut_out() {
 }
 
 #[test]
+fn results_that_are_there_are_replaced_on_demand_only() {
+    let set = numbered_set(2);
+    for number in 0..2 {
+        let name = format!("photos/image_{number:02}.png");
+        photo(20 + number).save(set.path().join(name)).unwrap();
+    }
+    for command in [
+        &["edges", "photos", "out"][..],
+        &["illustrate", "photos", "out"],
+        &["cut-out", "photos", "out"],
+        &["resize", "photos", "out", "--size", "45"],
+        &["dedupe", "photos", "out"],
+    ] {
+        let out = set.path().join("out");
+        let _ = fs::remove_dir_all(&out);
+        fs::create_dir(&out).unwrap();
+        fs::write(out.join("image_00.png"), "somebody's").unwrap();
+        let sentence = fail(command, set.path());
+        assert!(
+            sentence.contains("out/image_00.png is there already; "),
+            "{sentence}"
+        );
+        assert_eq!(files(&out), paths(["image_00.png"]));
+        succeed(&[command, &["--replace"]].concat(), set.path());
+        image::open(out.join("image_00.png")).unwrap();
+        // Nothing unfinished lies about.
+        assert!(files(&out).is_subset(&paths(["image_00.png", "image_01.png"])));
+    }
+}
+
+#[test]
+fn what_was_done_is_told_as_json() {
+    let set = mixed_set();
+    let done = |arguments: &[&str]| -> Value {
+        let output = prepare(&[arguments, &["--json"]].concat(), set.path());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let scene = RgbImage::from_fn(120, 90, |x, y| Rgb([(2 * x) as u8, (x ^ y) as u8, y as u8]));
+    scene.save(set.path().join("photos/one.png")).unwrap();
+    for (command, left_out) in [
+        (&["edges", "photos", "drawings"][..], false),
+        (&["illustrate", "photos", "prints"], false),
+        (&["resize", "photos", "small", "--size", "45"], false),
+        (&["cut-out", "photos", "things"], true),
+    ] {
+        let done = done(command);
+        assert_eq!(done["folder"], command[2]);
+        let [written, others] = ["written", "left_out"].map(|key| done[key].as_u64().unwrap());
+        assert_eq!(written as usize, files(&set.path().join(command[2])).len());
+        assert_eq!((written + others, others > 0), (4, left_out));
+        assert_eq!(done["skipped"][0]["file"], "photos/broken.jpg");
+        assert!(!done["skipped"][0]["reason"].as_str().unwrap().is_empty());
+        assert!(done["seconds"].as_f64().unwrap() > 0.0);
+    }
+    let done = done(&["split", "photos", "first", "second"]);
+    let parts = done["parts"].as_array().unwrap();
+    let written: u64 = parts
+        .iter()
+        .map(|part| part["written"].as_u64().unwrap())
+        .sum();
+    assert_eq!((parts.len(), written), (2, 4));
+    assert_eq!(done["skipped"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn repetitions_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let photos = folder.path().join("photos");
@@ -371,7 +441,7 @@ fn repetitions_are_left_out() {
 
     let output = prepare(&["dedupe", "photos", "once", "--json"], folder.path());
     assert!(output.status.success(), "{output:?}");
-    let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let expected = serde_json::json!([
         {"picture": "c.jpg", "repeats": "a.png"},
         {"picture": "d.png", "repeats": "b.png"},
@@ -415,14 +485,17 @@ mod frames {
     /// A folder with `clip.avi`: 2 seconds of red at 10 frames per second, 64×48, Motion JPEG.
     fn clip() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("clip.avi");
+        record("avimux", &folder.path().join("clip.avi"));
+        folder
+    }
+
+    fn record(muxer: &str, file: &Path) {
         launch(&format!(
             "videotestsrc num-buffers=20 pattern=red \
-             ! video/x-raw,width=64,height=48,framerate=10/1 ! jpegenc ! avimux \
+             ! video/x-raw,width=64,height=48,framerate=10/1 ! jpegenc ! {muxer} \
              ! filesink location={}",
             file.display()
         ));
-        folder
     }
 
     #[test]
@@ -463,13 +536,48 @@ mod frames {
 
     #[test]
     fn a_damaged_video_gives_the_frames_before_the_damage() {
-        let folder = clip();
-        let file = folder.path().join("clip.avi");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clip.mkv");
+        record("matroskamux", &file);
         let content = fs::read(&file).unwrap();
         fs::write(&file, &content[..content.len() / 2]).unwrap();
-        succeed(&["frames", "clip.avi", "out"], folder.path());
+        let output = prepare(&["frames", "clip.mkv", "out", "--json"], folder.path());
         let count = files(&folder.path().join("out")).len();
         assert!((3..15).contains(&count), "{count}");
+        // What is missing is told by the exit code, too.
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(done["written"], count);
+        assert!(
+            done["problem"].as_str().unwrap().contains("clip.mkv"),
+            "{done}"
+        );
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("before the end of the video"), "{message}");
+    }
+
+    #[test]
+    fn frames_that_are_there_are_replaced_on_demand_only() {
+        let folder = clip();
+        succeed(&["frames", "clip.avi", "out"], folder.path());
+        let out = folder.path().join("out");
+        photo(1).save(out.join("clip-x.jpg")).unwrap();
+        photo(1).save(out.join("other-000001.jpg")).unwrap();
+        let sentence = fail(
+            &["frames", "clip.avi", "out", "--every", "5"],
+            folder.path(),
+        );
+        assert!(
+            sentence.contains("out/clip-000001.jpg is there already, and 19 other results"),
+            "{sentence}"
+        );
+        assert_eq!(files(&out).len(), 22);
+        let arguments = ["frames", "clip.avi", "out", "--every", "5", "--replace"];
+        succeed(&arguments, folder.path());
+        // None of the earlier ones is left among them.
+        let mut expected = paths(["clip-x.jpg", "other-000001.jpg"]);
+        expected.extend((1..=4).map(|number| PathBuf::from(format!("clip-{number:06}.jpg"))));
+        assert_eq!(files(&out), expected);
     }
 
     #[test]

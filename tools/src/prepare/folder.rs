@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,6 +12,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::{DynamicImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
+use munit::atomic_file;
 use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rayon::prelude::*;
 
@@ -263,25 +264,57 @@ impl Format {
         }
     }
 
-    /// Writes a picture; folders on the way are made.
+    /// Writes a picture, which is there as a whole or not at all; folders on the way are made.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn write(self, picture: &RgbImage, path: &Path) -> Result<()> {
-        make_parent(path)?;
-        let file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-        let mut file = BufWriter::new(file);
+        let mut bytes = Vec::new();
         match self {
-            Format::Png => picture.write_with_encoder(PngEncoder::new(&mut file)),
+            Format::Png => picture.write_with_encoder(PngEncoder::new(&mut bytes)),
             Format::Jpeg => {
-                picture.write_with_encoder(JpegEncoder::new_with_quality(&mut file, 92))
+                picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 92))
             }
         }
-        .map_err(anyhow::Error::from)
-        .and_then(|()| Ok(file.flush()?))
-        .with_context(|| format!("cannot write {}", path.display()))
+        .with_context(|| format!("{}: cannot encode", path.display()))?;
+        make_parent(path)?;
+        Ok(atomic_file::write(path, |file| file.write_all(&bytes))?)
     }
+}
+
+/// Refuses to go on where a result that [`convert`] makes of `files` in `format`, or [`copy`] without
+/// one, is in `output` already.
+///
+/// # Errors
+/// A sentence that names the first such result.
+pub fn refuse_to_replace(
+    files: &[PictureFile],
+    output: &Path,
+    format: Option<Format>,
+) -> Result<()> {
+    let names = match format {
+        Some(format) => output_names(files, format),
+        None => files.iter().map(|file| file.name.clone()).collect(),
+    };
+    let results = names.into_iter().map(|name| output.join(name));
+    refuse_existing(results.filter(|result| result.exists()))
+}
+
+/// # Errors
+/// A sentence that names the first of `results`, which are there already.
+pub fn refuse_existing(mut results: impl Iterator<Item = PathBuf>) -> Result<()> {
+    let Some(first) = results.next() else {
+        return Ok(());
+    };
+    let more = match results.count() {
+        0 => String::new(),
+        1 => ", and one other result, too".to_owned(),
+        more => format!(", and {more} other results, too"),
+    };
+    bail!(
+        "{} is there already{more}; name another folder, or give --replace",
+        first.display()
+    )
 }
 
 /// Reads each picture, brings it to its size, and writes what `draw` makes of it below `output` under
@@ -332,18 +365,24 @@ pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
     for_each_picture(files, names, Scaling::AsTheyAre, |file, name, _| {
         let target = output.join(name);
         make_parent(&target)?;
-        fs::copy(&file.path, &target).with_context(|| {
+        let copied = File::open(&file.path).map_err(anyhow::Error::from);
+        let copied = copied.and_then(|mut source| {
+            Ok(atomic_file::write(&target, |copy| {
+                std::io::copy(&mut source, copy).map(drop)
+            })?)
+        });
+        copied.with_context(|| {
             format!(
                 "cannot copy {} to {}",
                 file.path.display(),
                 target.display()
             )
-        })?;
-        Ok(())
+        })
     })
 }
 
-/// Reads each of `files`, brings it to its size, and lets `work` make the result of this name of it. Works on all cores and shows a bar.
+/// Reads each of `files`, brings it to its size, and lets `work` make the result of this name of it.
+/// Works on all cores and shows a bar.
 ///
 /// Returns the files that could not be read.
 ///
