@@ -12,6 +12,7 @@ use munit_tools::import::{Unwritten, import};
 use munit_tools::info::family_name;
 use munit_tools::program::{self, Directions, StoredPrecision};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 /// Turns a PyTorch checkpoint of MUNIT or UNIT generators (gen_*.pt) into a model file for
 /// munitfilter; with `backbone`, a published feature network into a file for munit-evaluate. Nothing
@@ -54,6 +55,9 @@ enum Command {
         /// What figures are to be named after [default: the network's name]
         #[arg(long, value_name = "TEXT")]
         name: Option<String>,
+        /// Print what was made as JSON instead of a line
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -106,6 +110,9 @@ struct ModelArguments {
         hide_default_value = true
     )]
     licence: String,
+    /// Print what was made as JSON instead of a line
+    #[arg(long)]
+    json: bool,
 }
 
 /// A choice by its name in the published configurations.
@@ -129,6 +136,7 @@ fn import_file(arguments: Arguments) -> anyhow::Result<String> {
                 output,
                 lpips,
                 name,
+                json,
             }),
             _,
         ) => {
@@ -147,6 +155,13 @@ fn import_file(arguments: Arguments) -> anyhow::Result<String> {
                 .filter(|(_, can)| *can)
                 .map(|(use_, _)| *use_)
                 .collect();
+            if json {
+                return Ok(serde_json::to_string_pretty(&json!({
+                    "file": output,
+                    "name": made.name,
+                    "uses": uses,
+                }))?);
+            }
             Ok(format!(
                 "{}: {}; for {}",
                 output.display(),
@@ -174,6 +189,13 @@ fn convert(arguments: ModelArguments) -> anyhow::Result<String> {
     let model = import(&arguments.checkpoint, &unwritten)?.restrict(directions)?;
     refuse_to_replace(&arguments.checkpoint, &arguments.model)?;
     model.write(&arguments.model, arguments.precision.kind())?;
+    if arguments.json {
+        return Ok(serde_json::to_string_pretty(&json!({
+            "file": arguments.model,
+            "precision": arguments.precision.name(),
+            "metadata": model.metadata,
+        }))?);
+    }
     let kept: Vec<&str> = directions.iter().map(|one| one.name()).collect();
     Ok(format!(
         "{}: {}, {}, {}; munit-info says more",

@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::{JoinHandle, spawn};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::RgbImage;
@@ -14,6 +15,9 @@ use image::RgbImage;
 const MAGIC: &str = "munit-frames";
 /// The larger side that a picture may have.
 const LARGEST: u32 = munit::picture_file::MAXIMUM_SIDE;
+
+/// Bytes that are kept of what munit-prepare says.
+const LAST_WORDS: usize = 1 << 14;
 
 /// Files with these endings, in any case, are meant as videos.
 const EXTENSIONS: [&str; 18] = [
@@ -243,12 +247,14 @@ impl VideoWriter {
 /// munit-prepare at work; it ends with this.
 struct Helper {
     child: Child,
+    /// Reads what it says, so that it never waits for somebody to listen; ends when it does.
+    listener: Option<JoinHandle<String>>,
 }
 
 impl Helper {
     fn start(arguments: &[&std::ffi::OsStr]) -> Result<Self> {
         let program = program();
-        let child = Command::new(&program)
+        let mut child = Command::new(&program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -260,7 +266,11 @@ impl Helper {
                     program.display()
                 )
             })?;
-        Ok(Self { child })
+        let listener = child
+            .stderr
+            .take()
+            .map(|errors| spawn(|| last_words(errors)));
+        Ok(Self { child, listener })
     }
 
     fn succeeds(&mut self) -> Result<bool> {
@@ -269,15 +279,15 @@ impl Helper {
 
     /// What it says has gone wrong.
     fn failure(&mut self) -> anyhow::Error {
-        let mut text = String::new();
-        if let Some(errors) = &mut self.child.stderr {
-            // What cannot be read leaves the general sentence below.
-            let _ = errors.read_to_string(&mut text);
-        }
+        // What could not be read leaves the general sentence below.
+        let text = self.listener.take().and_then(|one| one.join().ok());
+        let text = text.unwrap_or_default();
+        // The reason for its end is the last that it says.
         let line = text
             .lines()
+            .rev()
             .find_map(|line| line.strip_prefix("munit-prepare: "));
-        match line.or_else(|| text.lines().next()) {
+        match line.or_else(|| text.lines().next_back()) {
             Some(line) => anyhow!("{line}"),
             None => anyhow!("munit-prepare ended before its work was done"),
         }
@@ -289,6 +299,23 @@ impl Drop for Helper {
         // Fails where it has ended already, which is as well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Reads `errors` to their end, of which the last part is kept.
+fn last_words(mut errors: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut part = [0; 4096];
+    loop {
+        match errors.read(&mut part) {
+            Ok(count) if count > 0 => {
+                kept.extend_from_slice(&part[..count]);
+                let superfluous = kept.len().saturating_sub(LAST_WORDS);
+                kept.drain(..superfluous);
+            }
+            Err(problem) if problem.kind() == ErrorKind::Interrupted => {}
+            _ => return String::from_utf8_lossy(&kept).into_owned(),
+        }
     }
 }
 
@@ -337,6 +364,16 @@ mod tests {
         for text in ["munit-frames 3 2 1\n", "munit-frames 0 2 1 1\n", "RIFF"] {
             assert!(read_format(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn of_many_words_the_last_are_kept() {
+        let mut words = "debug\n".repeat(LAST_WORDS).into_bytes();
+        words.extend(b"munit-prepare: broken\n");
+        let kept = last_words(words.as_slice());
+        assert_eq!(kept.len(), LAST_WORDS);
+        assert!(kept.ends_with("debug\nmunit-prepare: broken\n"));
+        assert_eq!(last_words(&b"few"[..]), "few");
     }
 
     #[test]

@@ -59,6 +59,9 @@ enum Command {
         new_name: String,
         #[command(flatten)]
         target: Target,
+        /// Print JSON instead of a line
+        #[arg(long)]
+        json: bool,
     },
     /// Delete styles
     Delete {
@@ -69,6 +72,9 @@ enum Command {
         names: Vec<String>,
         #[command(flatten)]
         target: Target,
+        /// Print JSON instead of a line
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -149,6 +155,9 @@ struct ShowArguments {
     /// Translate from domain b to domain a
     #[arg(long)]
     b2a: bool,
+    /// Print JSON instead of a line
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -177,21 +186,36 @@ fn main() -> ExitCode {
                 name,
                 new_name,
                 target,
+                json,
             } => {
                 let mut styles = open(&model, &target)?;
                 styles.rename(&name, &new_name)?;
                 let file = styles.save()?;
-                print_line(&format!("{}  {name} is now {new_name}", file.display()))
+                print_line(&match json {
+                    true => serde_json::to_string_pretty(&json!({
+                        "file": file,
+                        "name": new_name,
+                        "was": name,
+                    }))?,
+                    false => format!("{}  {name} is now {new_name}", file.display()),
+                })
             }
             Command::Delete {
                 model,
                 names,
                 target,
+                json,
             } => {
                 let mut styles = open(&model, &target)?;
                 names.iter().try_for_each(|name| styles.delete(name))?;
                 let file = styles.save()?;
-                print_line(&format!("{}  without {}", file.display(), names.join(", ")))
+                print_line(&match json {
+                    true => serde_json::to_string_pretty(&json!({
+                        "file": file,
+                        "deleted": names,
+                    }))?,
+                    false => format!("{}  without {}", file.display(), names.join(", ")),
+                })
             }
         }
     })
@@ -324,6 +348,15 @@ fn show(arguments: ShowArguments) -> Result<()> {
     };
     let sheet = style_sheet(&styles, direction, &request)?.render();
     save_picture(&arguments.sheet, &sheet)?;
+    if arguments.json {
+        let shown = json!({
+            "file": arguments.sheet,
+            "width": sheet.width(),
+            "height": sheet.height(),
+            "direction": direction,
+        });
+        return print_line(&serde_json::to_string_pretty(&shown)?);
+    }
     print_line(&format!(
         "{}  {}×{}",
         arguments.sheet.display(),

@@ -152,11 +152,19 @@ fn distilled_vgg_is_continued_by_reflection() {
         ["2SE.safetensors", "made.safetensors"].map(|name| folder.path().join(name));
     let list: Vec<_> = published.iter().collect();
     Tensor::write_safetensors(&list, &source).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_munit-import"))
-        .args(["backbone".as_ref(), source.as_os_str(), made.as_os_str()])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let run = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_munit-import"))
+            .args(["backbone".as_ref(), source.as_os_str(), made.as_os_str()])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output
+    };
+    let told: serde_json::Value = serde_json::from_slice(&run(&["--json"]).stdout).unwrap();
+    assert_eq!(told["name"], "VGG-19 distilled to 1/16, up to relu2_1");
+    assert_eq!(told["uses"][0], "perceptual distance");
+    let output = run(&[]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
         said.contains("VGG-19 distilled to 1/16, up to relu2_1; for perceptual"),

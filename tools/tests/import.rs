@@ -397,11 +397,12 @@ fn the_programs_flags_reach_the_file_and_munit_info_tells_them() {
     let (folder, path) = checkpoint(&by_domain(&weights(&architecture(Family::Munit))), "cpu");
     let model_path = folder.path().join("edges2shoes.safetensors");
     let (path, model_path) = (path.to_str().unwrap(), model_path.to_str().unwrap());
-    succeeds(program(
+    let said = succeeds(program(
         "munit-import",
         &[
             path,
             model_path,
+            "--json",
             "--a-name=edges",
             "--b-name=shoes",
             "--directions=a2b",
@@ -416,6 +417,10 @@ fn the_programs_flags_reach_the_file_and_munit_info_tells_them() {
     ));
     let model = Model::read(Path::new(model_path)).unwrap();
     let metadata = &model.metadata;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["file"], model_path);
+    assert_eq!(said["precision"], "fp16");
+    assert_eq!(said["metadata"], serde_json::to_value(metadata).unwrap());
     assert_eq!(metadata.directions, [Direction::A2b]);
     assert_eq!(
         metadata.architecture.generator.activation,

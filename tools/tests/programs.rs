@@ -125,13 +125,29 @@ fn bash_takes_the_completions() {
 
 #[test]
 fn data_is_given_as_json_where_it_is_asked_for() {
-    let listed: [(&str, &[&[&str]]); 6] = [
+    let listed: [(&str, &[&[&str]]); 8] = [
         ("munit-bench", &[&["network"], &["compare"], &["train"]]),
         ("munit-evaluate", &[&[], &["pairs"]]),
         ("munit-export", &[&[]]),
         ("munit-info", &[&[]]),
-        ("munit-prepare", &[&["dedupe"]]),
-        ("munit-style", &[&["list"], &["add"]]),
+        ("munit-import", &[&[], &["backbone"]]),
+        (
+            "munit-prepare",
+            &[
+                &["edges"],
+                &["illustrate"],
+                &["cut-out"],
+                &["split"],
+                &["resize"],
+                &["dedupe"],
+                &["frames"],
+            ],
+        ),
+        (
+            "munit-style",
+            &[&["list"], &["add"], &["show"], &["rename"], &["delete"]],
+        ),
+        ("munit-translate", &[&[]]),
     ];
     for (name, commands) in listed {
         let (_, path) = PROGRAMS.iter().find(|(known, _)| *known == name).unwrap();

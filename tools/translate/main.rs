@@ -100,6 +100,10 @@ struct Arguments {
     /// Mix with the original: 0 is the original, 1 the translation
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = fraction)]
     strength: f32,
+
+    /// Print what was done as JSON instead of a line
+    #[arg(long)]
+    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -156,6 +160,11 @@ impl Arguments {
 
 fn main() -> ExitCode {
     program::run("munit-translate", |arguments: Arguments| {
-        program::print_line(&translate(&arguments.request()?)?)
+        let json = arguments.json;
+        let done = translate(&arguments.request()?)?;
+        program::print_line(&match json {
+            true => serde_json::to_string_pretty(&done)?,
+            false => done.to_string(),
+        })
     })
 }

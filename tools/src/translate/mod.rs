@@ -6,15 +6,18 @@ mod output;
 pub mod picture;
 mod style;
 
+use std::fmt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
 use munit::{Direction, Model, ModelMetadata, StyleCode};
+use serde::Serialize;
 
 use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
@@ -57,13 +60,122 @@ pub struct Request {
     pub options: TranslateOptions,
 }
 
-/// Does what is asked for and returns a line that says what was done. Pictures that cannot be
-/// translated are listed on standard error and skipped.
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Translated {
+    /// The picture or video, or the folder of results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+    /// The file of float output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<PathBuf>,
+    /// From which domain to which.
+    pub direction: Direction,
+    /// The style code; empty for a model without styles, `None` where there were several styles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub style: Option<Vec<f32>>,
+    /// The names of the styles, each with a result of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub styles: Vec<String>,
+    /// What was translated, in each style.
+    #[serde(flatten)]
+    pub work: Work,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// What was translated.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Work {
+    /// One picture, of this size in pixels.
+    Picture {
+        /// Across.
+        width: u32,
+        /// Down.
+        height: u32,
+    },
+    /// A video.
+    Video {
+        /// Frames.
+        frames: u64,
+        /// Of a frame, in pixels.
+        width: u32,
+        /// Of a frame, in pixels.
+        height: u32,
+    },
+    /// A folder.
+    Folder {
+        /// Pictures that were translated.
+        translated: u64,
+        /// Those that could not be.
+        skipped: Vec<LeftOut>,
+    },
+    /// Float pictures of this shape, [N, C, H, W].
+    Tensor {
+        /// The shape.
+        shape: Vec<i64>,
+    },
+}
+
+/// A picture that could not be translated.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftOut {
+    /// Its file.
+    pub file: PathBuf,
+    /// What is wrong, in a sentence that names it.
+    pub reason: String,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Picture { width, height } => write!(f, "{width}×{height}"),
+            Self::Video {
+                frames,
+                width,
+                height,
+            } => write!(f, "{frames} frames of {width}×{height}"),
+            Self::Folder {
+                translated,
+                skipped,
+            } => match skipped.len() {
+                0 => write!(f, "{translated} pictures"),
+                skipped => write!(f, "{translated} pictures, {skipped} skipped"),
+            },
+            Self::Tensor { shape } => write!(f, "{shape:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Translated {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(place) = self.output.as_ref().or(self.raw.as_ref()) {
+            write!(f, "{}  ", place.display())?;
+        }
+        write!(f, "{}", self.work)?;
+        if !self.styles.is_empty() {
+            write!(f, " in {} styles", self.styles.len())?;
+        }
+        write!(f, "  {}", self.direction.name())?;
+        match self.style.as_deref() {
+            None | Some([]) => Ok(()),
+            Some(style) => {
+                let numbers: Vec<String> = style.iter().map(f32::to_string).collect();
+                write!(f, "  --style {}", numbers.join(","))
+            }
+        }
+    }
+}
+
+/// Does what is asked for and says what was done. Pictures that cannot be translated are listed on
+/// standard error and skipped.
 ///
 /// # Errors
 /// A sentence, if not a single picture could be translated, if a result cannot be written, if
 /// the model, the style or an option does not fit.
-pub fn translate(request: &Request) -> Result<String> {
+pub fn translate(request: &Request) -> Result<Translated> {
+    let begin = Instant::now();
     ensure!(
         request.output.is_some() || request.raw.is_some(),
         "say where the result goes: give OUT, --raw FILE or both"
@@ -104,23 +216,33 @@ pub fn translate(request: &Request) -> Result<String> {
     let direction = chosen_direction(&model.metadata, &request.model, request.direction)?;
     let mut job = Job::new(request, &model, direction, &input)?;
     if request.all_styles {
-        return job.all_styles(&input, &model, direction);
+        let (styles, work) = job.all_styles(&input, &model, direction)?;
+        return Ok(Translated {
+            output: request.output.clone(),
+            raw: None,
+            direction,
+            style: None,
+            styles,
+            work,
+            seconds: begin.elapsed().as_secs_f64(),
+        });
     }
     job.style = style::resolve(request.style.as_ref(), &model, direction, |path| {
         job.encode_style(path)
     })?;
-    let done = job.work(&input)?;
+    let work = job.work(&input)?;
     if let Some(path) = &request.raw {
         job.raw.save(path)?;
     }
-    let place = request.output.as_ref().or(request.raw.as_ref());
-    let place = place.unwrap_or(&request.input).display();
-    let mut summary = format!("{place}  {done}  {}", direction.name());
-    if !job.style.values().is_empty() {
-        let numbers: Vec<String> = job.style.values().iter().map(f32::to_string).collect();
-        summary += &format!("  --style {}", numbers.join(","));
-    }
-    Ok(summary)
+    Ok(Translated {
+        output: request.output.clone(),
+        raw: request.raw.clone(),
+        direction,
+        style: Some(job.style.values().to_vec()),
+        styles: Vec::new(),
+        work,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 /// The direction that is asked for, or the first that the model at `path` has.
@@ -201,7 +323,7 @@ impl<'a> Job<'a> {
             .with_context(|| format!("{}: cannot take its style", path.display()))
     }
 
-    fn work(&mut self, input: &Input) -> Result<String> {
+    fn work(&mut self, input: &Input) -> Result<Work> {
         match input {
             Input::Picture(path) => self.picture(path),
             Input::Video(path) => self.video(path),
@@ -210,8 +332,13 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The same in every named style of the target domain.
-    fn all_styles(&mut self, input: &Input, model: &Model, direction: Direction) -> Result<String> {
+    /// The same in every named style of the target domain; gives their names.
+    fn all_styles(
+        &mut self,
+        input: &Input,
+        model: &Model,
+        direction: Direction,
+    ) -> Result<(Vec<String>, Work)> {
         let styles = style::named(model, direction)?;
         let folder = self.output.clone().context("no folder for the styles")?;
         let outputs = styles
@@ -222,22 +349,19 @@ impl<'a> Job<'a> {
                 Ok(output)
             })
             .collect::<Result<Vec<_>>>()?;
-        let mut done = String::new();
-        let count = styles.len();
-        for ((_, code), output) in styles.into_iter().zip(outputs) {
+        let mut names = Vec::new();
+        let mut work = None;
+        for ((name, code), output) in styles.into_iter().zip(outputs) {
             self.style = code;
             self.output = Some(output);
-            done = self.work(input)?;
+            work = Some(self.work(input)?);
+            names.push(name);
         }
-        Ok(format!(
-            "{}  {done} in {count} styles  {}",
-            folder.display(),
-            direction.name()
-        ))
+        Ok((names, work.context("no styles")?))
     }
 
     /// Decoding and encoding are done by programs of their own, at the same time.
-    fn video(&mut self, path: &Path) -> Result<String> {
+    fn video(&mut self, path: &Path) -> Result<Work> {
         let output = self.output.clone().context("no file for the video")?;
         let mut reader = VideoReader::open(path)?;
         let format = reader.format();
@@ -259,14 +383,14 @@ impl<'a> Job<'a> {
         }
         bar.finish_and_clear();
         writer.finish()?;
-        let count = bar.position();
-        Ok(format!(
-            "{count} frames of {}×{}",
-            format.width, format.height
-        ))
+        Ok(Work::Video {
+            frames: bar.position(),
+            width: format.width,
+            height: format.height,
+        })
     }
 
-    fn picture(&mut self, path: &Path) -> Result<String> {
+    fn picture(&mut self, path: &Path) -> Result<Work> {
         let picture = open(path)?;
         let translated = self
             .translate(&picture, RAW_NAME)
@@ -274,7 +398,8 @@ impl<'a> Job<'a> {
         if let (Some(output), Some(translated)) = (&self.output, translated) {
             output::save_picture(output, &translated)?;
         }
-        Ok(format!("{}×{}", picture.width(), picture.height()))
+        let (width, height) = picture.dimensions();
+        Ok(Work::Picture { width, height })
     }
 
     /// The translated picture, if pictures are wanted; the float output, if that is wanted, is
@@ -296,7 +421,7 @@ impl<'a> Job<'a> {
     }
 
     /// Translates pictures [N, C, H, W], one after the other as there may be many.
-    fn tensors(&mut self, pictures: &tch::Tensor) -> Result<String> {
+    fn tensors(&mut self, pictures: &tch::Tensor) -> Result<Work> {
         let exact = self.exact.as_ref().context("no translator for tensors")?;
         let count = pictures.size()[0];
         let mut translations = Vec::new();
@@ -315,16 +440,18 @@ impl<'a> Job<'a> {
         }
         self.raw
             .add(RAW_NAME, &tch::Tensor::f_cat(&translations, 0)?)?;
-        Ok(format!("{:?}", pictures.size()))
+        Ok(Work::Tensor {
+            shape: pictures.size(),
+        })
     }
 
     /// Pictures are read ahead and written behind on threads of their own: the network does not
     /// wait for files.
-    fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<String> {
+    fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<Work> {
         let total = pictures.len() as u64;
         let output_folder = self.output.clone();
         let mut progress = Progress::new(0, total, 1);
-        let mut skipped = 0;
+        let mut skipped = Vec::new();
         let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
         let (write_sender, to_write) = sync_channel::<(PathBuf, RgbImage)>(PICTURES_IN_FLIGHT);
         std::thread::scope(|scope| {
@@ -353,8 +480,10 @@ impl<'a> Job<'a> {
                     }
                     (Ok(_), _) => {}
                     (Err(error), _) => {
-                        progress.log_line(&format!("skipped {}", sentence(&error)));
-                        skipped += 1;
+                        let reason = sentence(&error);
+                        progress.log_line(&format!("skipped {reason}"));
+                        let file = path.clone();
+                        skipped.push(LeftOut { file, reason });
                     }
                 }
                 progress.advance(done);
@@ -364,13 +493,13 @@ impl<'a> Job<'a> {
             writer.join().unwrap_or_else(|panic| resume_unwind(panic))
         })?;
         ensure!(
-            skipped < total,
+            (skipped.len() as u64) < total,
             "{}: none of its {total} pictures could be translated",
             root.display()
         );
-        Ok(match skipped {
-            0 => format!("{total} pictures"),
-            _ => format!("{} pictures, {skipped} skipped", total - skipped),
+        Ok(Work::Folder {
+            translated: total - skipped.len() as u64,
+            skipped,
         })
     }
 }

@@ -134,7 +134,12 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
     let message = place.fail("add model.safetensors warm --code 4,5,6");
     assert!(message.contains("add --replace"), "{message}");
     place.succeed("add model.safetensors warm --code 4,5,6 --replace");
-    place.succeed("rename model.safetensors warm hot");
+    let said = place.succeed("rename model.safetensors warm hot --json");
+    let renamed: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        renamed,
+        serde_json::json!({"file": "model.styles.json", "name": "hot", "was": "warm"})
+    );
     assert_near(&code(&place, "model.safetensors", "hot"), &[4.0, 5.0, 6.0]);
     assert_near(
         &code(&place, "model.safetensors", "warm"),
@@ -150,7 +155,9 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
         "{message}"
     );
     assert!(place.succeed("list model.safetensors").contains("hot"));
-    place.succeed("delete model.safetensors hot cold");
+    let said = place.succeed("delete model.safetensors hot cold --json");
+    let deleted: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(deleted["deleted"], serde_json::json!(["hot", "cold"]));
     assert!(!place.path("model.styles.json").exists());
     assert_eq!(
         std::fs::read(place.path("model.safetensors")).unwrap(),
@@ -278,7 +285,19 @@ fn a_sheet_shows_every_style_below_the_pictures() {
         program: env!("CARGO_BIN_EXE_munit-style"),
         ..translate
     };
-    place.succeed("show model.safetensors one.png in.png more --b2a --style pencil --columns 1");
+    let said = place.succeed(
+        "show model.safetensors one.png in.png more --b2a --style pencil --columns 1 --json",
+    );
+    let shown: Value = serde_json::from_str(&said).unwrap();
+    let sheet = read(&place.path("one.png"));
+    assert_eq!(
+        (&shown["width"], &shown["height"]),
+        (&sheet.width().into(), &sheet.height().into())
+    );
+    assert_eq!(
+        (&shown["file"], &shown["direction"]),
+        (&"one.png".into(), &"b2a".into())
+    );
     let one = read(&place.path("one.png"));
     // A title, the picture and one style, at the usual size.
     assert_eq!(one.height(), 20 + 16 + 10 + 256 + 4 + 256 + 20);

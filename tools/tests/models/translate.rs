@@ -243,6 +243,49 @@ fn a_folder_keeps_its_names_and_broken_pictures_are_skipped() {
 }
 
 #[test]
+fn what_was_done_is_told_as_json() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    place.picture("in/a.png", 40, 32);
+    place.picture("in/b.png", 40, 32);
+    std::fs::write(place.path("in/c.png"), b"no picture").unwrap();
+    let done = |arguments: &str| -> serde_json::Value {
+        let text = place.succeed(&format!("model.safetensors {arguments} --json"));
+        serde_json::from_str(&text).unwrap()
+    };
+    let folder = done("in out --seed 3");
+    assert_eq!(folder["kind"], "folder");
+    assert_eq!(folder["output"], "out");
+    assert_eq!(folder["direction"], "a2b");
+    assert_eq!(folder["translated"], 2);
+    assert_eq!(folder["skipped"][0]["file"], "in/c.png");
+    assert!(!folder["skipped"][0]["reason"].as_str().unwrap().is_empty());
+    assert!(folder["seconds"].as_f64().unwrap() > 0.0);
+    // The code that it tells gives the same style again.
+    let style: Vec<String> = folder["style"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let picture = done(&format!("in/a.png again.png --style {}", style.join(",")));
+    assert_eq!(
+        (&picture["width"], &picture["height"]),
+        (&40.into(), &32.into())
+    );
+    assert_eq!(
+        read(&place.path("again.png")),
+        read(&place.path("out/a.png"))
+    );
+    let styles = done("in/a.png styles --all-styles");
+    let names = styles["styles"].as_array().unwrap();
+    assert_eq!(
+        std::fs::read_dir(place.path("styles")).unwrap().count(),
+        names.len()
+    );
+    assert_eq!(styles.get("style"), None);
+}
+
+#[test]
 fn a_folder_without_a_usable_picture_fails() {
     let place = workplace(&Tiny::new(Family::Munit).model);
     std::fs::create_dir(place.path("in")).unwrap();
@@ -367,6 +410,20 @@ fn a_video_is_translated_frame_by_frame() {
 
     let said = place.succeed("model.safetensors clip.avi new/out.webm --seed 3 --side-by-side");
     assert!(said.contains("8 frames of 50×34"), "{said}");
+    // More words of GStreamer's than fit into a pipe stop nothing, and hide no reason.
+    std::fs::write(place.path("text.mp4"), b"This is no video.").unwrap();
+    for (clip, succeeds) in [("clip.avi", true), ("text.mp4", false)] {
+        let output = std::process::Command::new(TRANSLATE)
+            .args(["model.safetensors", clip, "talkative.webm"])
+            .current_dir(place.folder.path())
+            .env("GST_DEBUG", "6")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.success(), succeeds, "{output:?}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        let expected = "munit-translate: text.mp4 is not a video that GStreamer knows\n";
+        assert!(succeeds || message == expected, "{message}");
+    }
     let frames = frames_of(&place, "new/out.webm", "translated");
     assert_eq!(frames.len(), 8);
     assert_eq!(frames[0].dimensions(), (100, 34));
@@ -403,7 +460,6 @@ fn a_video_is_translated_frame_by_frame() {
         let message = place.fail(&format!("model.safetensors {arguments}"));
         assert!(message.contains(expected), "{arguments}: {message}");
     }
-    std::fs::write(place.path("text.mp4"), b"This is no video.").unwrap();
     let message = place.fail("model.safetensors text.mp4 out.webm");
     assert!(message.contains("text.mp4 is not a video"), "{message}");
     assert!(!place.path("out.webm").exists());
