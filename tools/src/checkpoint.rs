@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result, bail, ensure};
 use munit::atomic_file;
@@ -14,6 +15,8 @@ use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::TrainConfig;
+use crate::machine::Machine;
+use crate::perceptual;
 use crate::program::sentence;
 use crate::ranks::Ranks;
 use crate::trainer::Trainer;
@@ -41,13 +44,62 @@ pub struct CheckpointHeader {
     pub config: TrainConfig,
     /// Iterations done.
     pub iteration: u64,
-    /// Fingerprints of the two sets of training pictures.
-    pub pictures: [u32; 2],
+    /// Fingerprints of the two sets of training pictures, by their names and sizes; `None` in
+    /// checkpoints of a time when names alone counted.
+    #[serde(default, rename = "picture_files")]
+    pub pictures: Option<[u32; 2]>,
     /// Where the run computes, see [`device_name`].
     pub device: String,
+    /// By what machine and library, see [`Surroundings`].
+    #[serde(default)]
+    pub surroundings: Option<Surroundings>,
+    /// Checksum of the file of the perceptual loss, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub perceptual: Option<u32>,
     /// The figure by which checkpoints are compared, if the run has one and has read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<KeptFigure>,
+}
+
+/// What decides how a device rounds, beside the number of its threads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Surroundings {
+    /// The processor with its instruction sets, or the GPUs.
+    pub hardware: String,
+    /// Version of libtorch, if it can be told.
+    pub libtorch: Option<String>,
+}
+
+impl Surroundings {
+    /// Those of `device` here.
+    pub fn of(device: Device) -> Self {
+        // The system is asked once.
+        static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::this);
+        let hardware = match device {
+            Device::Cuda(place) => MACHINE
+                .gpus
+                .get(place)
+                .or(MACHINE.gpus.first())
+                .and_then(|name| Some(name.split_once(", driver ")?.0))
+                .unwrap_or("a GPU")
+                .to_owned(),
+            _ => {
+                let sets = MACHINE.instruction_sets.join(", ");
+                format!("{} ({sets})", MACHINE.processor)
+            }
+        };
+        Self {
+            hardware,
+            libtorch: MACHINE.versions.get("libtorch").cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let libtorch = self.libtorch.as_deref().unwrap_or("of unknown version");
+        write!(f, "{}, libtorch {libtorch}", self.hardware)
+    }
 }
 
 /// A figure that says how good a checkpoint is.
@@ -58,6 +110,29 @@ pub struct KeptFigure {
     /// Its value.
     pub value: f64,
 }
+
+/// A checkpoint that this build does not understand, though it may be whole.
+#[derive(Debug)]
+pub struct OtherVersion {
+    /// The file.
+    pub path: PathBuf,
+    /// What is not understood.
+    pub what: String,
+}
+
+impl fmt::Display for OtherVersion {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            f,
+            "{}: written by another version of munit-train ({}); go on with that one, or start anew \
+             in another folder",
+            self.path.display(),
+            self.what
+        )
+    }
+}
+
+impl std::error::Error for OtherVersion {}
 
 /// Values of a trainer that are NaN or infinite, so that there is nothing worth saving.
 #[derive(Debug)]
@@ -125,8 +200,10 @@ pub fn save(
         format_version: FORMAT_VERSION,
         config: trainer.config().clone(),
         iteration: trainer.iteration,
-        pictures,
+        pictures: Some(pictures),
         device: device_name(trainer),
+        surroundings: Some(Surroundings::of(trainer.device())),
+        perceptual: perceptual_checksum(trainer.config()),
         figure,
     })?;
     let mut tensors = Vec::new();
@@ -221,13 +298,24 @@ impl Checkpoint {
             format_version: u32,
         }
         let version: Version = serde_json::from_str(text).with_context(damaged)?;
+        let other_version = |what: String| OtherVersion {
+            path: path.to_owned(),
+            what,
+        };
         ensure!(
             version.format_version == FORMAT_VERSION,
-            "{}: written by another version of munit-train (checkpoint format {}, this one reads {FORMAT_VERSION})",
-            path.display(),
-            version.format_version
+            other_version(format!(
+                "checkpoint format {}, this one reads {FORMAT_VERSION}",
+                version.format_version
+            ))
         );
-        let header: CheckpointHeader = serde_json::from_str(text).with_context(damaged)?;
+        let header: CheckpointHeader = match serde_json::from_str(text) {
+            Ok(header) => header,
+            Err(problem) => match unknown(&problem.to_string()) {
+                Some(what) => bail!(other_version(what)),
+                None => return Err(problem).with_context(damaged),
+            },
+        };
         let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
         let parts = tensors.iter().map(|(name, view)| (name, view.data()));
         ensure!(
@@ -246,12 +334,14 @@ impl Checkpoint {
     /// if there is no checkpoint at all.
     ///
     /// # Errors
-    /// No usable checkpoint, with what is wrong with the newest.
+    /// No usable checkpoint, with what is wrong with the newest; one of another version, which may be
+    /// whole, so that going back to an older one would throw good work away.
     pub fn read_newest(folder: &Path) -> Result<Option<(Self, Vec<String>)>> {
         let mut problems = Vec::new();
         for (_, path) in list(folder)?.iter().rev() {
             match Self::read(path) {
                 Ok(checkpoint) => return Ok(Some((checkpoint, problems))),
+                Err(error) if error.is::<OtherVersion>() => return Err(error),
                 Err(error) => problems.push(sentence(&error)),
             }
         }
@@ -316,6 +406,12 @@ pub fn device_name(trainer: &Trainer) -> String {
     }
 }
 
+/// Checksum of the file that the perceptual loss of `config` computes with; `None` without one.
+pub fn perceptual_checksum(config: &TrainConfig) -> Option<u32> {
+    let file = config.vgg_weights.as_ref().filter(|_| config.vgg_w > 0.0);
+    file.and_then(|file| perceptual::checksum(file))
+}
+
 /// Every tensor of a trainer's state by name, sharing storage with it.
 fn state(trainer: &Trainer) -> Result<Vec<(String, Tensor)>> {
     let mut tensors = Vec::new();
@@ -367,6 +463,18 @@ fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
         .f_contiguous()?
         .f_copy_data_u8(&mut bytes, count)?;
     Ok(bytes)
+}
+
+/// The key or value that a problem with a header names as unknown; such headers are of a newer build.
+fn unknown(problem: &str) -> Option<String> {
+    ["field", "variant"].into_iter().find_map(|kind| {
+        let after = problem.split_once(&format!("unknown {kind} `"))?.1;
+        let (name, _) = after.split_once('`')?;
+        Some(match kind {
+            "field" => format!("it has the key {name}, which this one does not know"),
+            _ => format!("it has the value {name}, which this one does not know"),
+        })
+    })
 }
 
 /// Over the header's text and all tensors' names and values in the order of their names.

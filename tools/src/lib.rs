@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod consistency;
 pub mod data;
+pub mod difference;
 pub mod ema;
 pub mod evaluate;
 pub mod export;

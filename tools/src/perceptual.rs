@@ -1,11 +1,36 @@
 //! The network of the perceptual loss.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use munit::backbone::{Backbone, Wanted};
 use munit::networks::Vgg16;
 use tch::{Device, Kind, Tensor};
+
+/// Checksum of the file at `path`, as it was when it was first asked for; `None` if it cannot be read.
+pub fn checksum(path: &Path) -> Option<u32> {
+    // Some hundred megabytes, which every checkpoint asks for.
+    static KNOWN: Mutex<BTreeMap<PathBuf, u32>> = Mutex::new(BTreeMap::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(checksum) = known.get(path) {
+        return Some(*checksum);
+    }
+    let mut file = File::open(path).ok()?;
+    let mut part = vec![0; 1 << 20];
+    let mut checksum = 0;
+    loop {
+        match file.read(&mut part).ok()? {
+            0 => break,
+            count => checksum = crc32c::crc32c_append(checksum, &part[..count]),
+        }
+    }
+    known.insert(path.to_owned(), checksum);
+    Some(checksum)
+}
 
 /// A feature network in which pictures are compared, blind to what differs between domains and sharp
 /// on what a picture shows (arXiv 1804.04732, section 5.1).
@@ -77,8 +102,6 @@ impl PerceptualNetwork {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use munit::backbone::{Description, write};
     use munit::networks::normal;
 

@@ -13,7 +13,7 @@ use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::program;
 use munit_tools::ranks::Ranks;
 use munit_tools::recipe::{Recipe, Task};
-use munit_tools::run::{self, Outcome, RunFolder};
+use munit_tools::run::{self, BegunOtherwise, Outcome, RunFolder};
 use tch::Device;
 
 /// Train a model that translates pictures between two domains.
@@ -206,7 +206,8 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
         (_, run_folder) => return check(arguments, config, run_folder.as_ref(), device),
     };
     let preview = arguments.preview.map(|port| port.unwrap_or(PREVIEW_PORT));
-    let outcome = run::run(config, &run_folder, device, resume, preview, ranks)?;
+    let outcome = run::run(config, &run_folder, device, resume, preview, ranks)
+        .map_err(|problem| name_changed_flag(problem, arguments))?;
     eprintln!("report: {}", run_folder.report().display());
     match outcome {
         Outcome::Finished(model) => {
@@ -252,7 +253,8 @@ fn check(
         device,
         arguments.resume.is_some(),
         progress,
-    )?;
+    )
+    .map_err(|problem| name_changed_flag(problem, arguments))?;
     bar.finish_and_clear();
     let text = if arguments.json {
         serde_json::to_string_pretty(&report)? + "\n"
@@ -336,7 +338,39 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
 /// The flag instead of the key in a problem with a value that was given by a flag. Such problems
 /// begin with the key.
 fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
-    let flags: [(bool, &str, &[&str]); 14] = [
+    let text = problem.to_string();
+    let named = given_flags(arguments).find_map(|(flag, keys)| {
+        keys.iter()
+            .find_map(|key| text.strip_prefix(key)?.strip_prefix(" is "))
+            .map(|rest| format!("{flag} is {rest}"))
+    });
+    named.map_or(problem, anyhow::Error::msg)
+}
+
+/// Of the values that a run was begun otherwise with, the one that was given by a flag.
+fn name_changed_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
+    let Some(begun) = problem.downcast_ref::<BegunOtherwise>() else {
+        return problem;
+    };
+    let named = given_flags(arguments).find_map(|(flag, keys)| {
+        let mut changes = begun.changes.iter();
+        let change = changes.find(|change| keys.contains(&change.key.as_str()))?;
+        Some(begun.sentence(change, flag))
+    });
+    named.map_or(problem, anyhow::Error::msg)
+}
+
+/// The flags that were given, with the keys that they set.
+fn given_flags(
+    arguments: &Arguments,
+) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    let flags: [(bool, &str, &[&str]); 20] = [
+        (arguments.recipe.is_some(), "--recipe", &["recipe"]),
+        (arguments.task.is_some(), "--task", &["task"]),
+        (arguments.trainer.is_some(), "--trainer", &["trainer"]),
+        (arguments.augment.is_some(), "--augment", &["augment"]),
+        (arguments.precision.is_some(), "--precision", &["precision"]),
+        (arguments.seed.is_some(), "--seed", &["seed"]),
         (
             arguments.size.is_some(),
             "--size",
@@ -388,16 +422,8 @@ fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
             &["image_save_iter"],
         ),
     ];
-    let text = problem.to_string();
-    let named = flags
-        .into_iter()
-        .filter(|(given, ..)| *given)
-        .find_map(|(_, flag, keys)| {
-            keys.iter()
-                .find_map(|key| text.strip_prefix(key)?.strip_prefix(" is "))
-                .map(|rest| format!("{flag} is {rest}"))
-        });
-    named.map_or(problem, anyhow::Error::msg)
+    let given = flags.into_iter().filter(|(given, ..)| *given);
+    given.map(|(_, flag, keys)| (flag, keys))
 }
 
 fn set<T>(value: &mut T, given: Option<T>) {

@@ -98,14 +98,17 @@ impl PictureSet {
         }
     }
 
-    /// A checksum of the names of the pictures, relative to the folder.
+    /// A checksum of the names of the pictures, relative to the folder, and of the sizes of their files.
+    /// Not of their times, so that a copy of the folder is as good.
     ///
     /// A run that goes on with another set than it began with draws other pictures; this tells.
     pub fn fingerprint(&self) -> u32 {
-        self.paths.iter().fold(0, |checksum, path| {
+        let pictures = self.paths.iter().zip(&self.headers);
+        pictures.fold(0, |checksum, (path, header)| {
             let name = path.strip_prefix(&self.root).unwrap_or(path);
             let checksum = crc32c::crc32c_append(checksum, name.as_os_str().as_encoded_bytes());
-            crc32c::crc32c_append(checksum, b"\n")
+            let checksum = crc32c::crc32c_append(checksum, b"\n");
+            crc32c::crc32c_append(checksum, &header.file_bytes.to_le_bytes())
         })
     }
 }

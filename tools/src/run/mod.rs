@@ -26,6 +26,7 @@ pub use folder::RunFolder;
 pub use follow::follow;
 pub use pictures::data_layout;
 pub(crate) use pictures::{framing, loader_settings};
+pub use resumed::BegunOtherwise;
 
 use crate::checkpoint;
 use crate::config::TrainConfig;

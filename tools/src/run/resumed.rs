@@ -1,9 +1,12 @@
 //! Going on with a run: what must be as it was, and what may differ.
 
-use anyhow::{Result, bail};
+use std::fmt;
 
-use crate::checkpoint::{self, Checkpoint};
+use anyhow::{Result, ensure};
+
+use crate::checkpoint::{self, Checkpoint, CheckpointHeader, Surroundings};
 use crate::config::TrainConfig;
+use crate::difference::{Difference, differences};
 use crate::trainer::Trainer;
 
 /// What decides the numbers of a run comes from its beginning; what does not, from `wanted`.
@@ -40,24 +43,47 @@ pub(super) fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<Tra
         vgg_weights: saved.vgg_weights.clone(),
         ..config.clone()
     };
-    let (saved_yaml, wanted_yaml) = (saved.to_yaml()?, free(wanted).to_yaml()?);
-    let difference = saved_yaml
-        .lines()
-        .zip(wanted_yaml.lines())
-        .find(|(saved, wanted)| saved != wanted);
-    if let Some((saved, wanted)) = difference {
-        bail!(
-            "the run was begun with \"{}\", but \"{}\" was asked for; leave it out to go on, \
-             or start anew in another folder",
-            saved.trim(),
-            wanted.trim()
-        );
-    }
+    let changes = differences(&free(wanted), saved)?;
+    ensure!(changes.is_empty(), BegunOtherwise { changes });
     Ok(TrainConfig {
         rollbacks: saved.rollbacks.clone(),
         ..wanted.clone()
     })
 }
+
+/// Values that decide the numbers of a run, and are asked for otherwise than it was begun with.
+#[derive(Debug)]
+pub struct BegunOtherwise {
+    /// Which they are.
+    pub changes: Vec<Difference>,
+}
+
+/// Keys whose values follow from others, so that few people have typed them.
+const FOLLOWING: [&str; 4] = ["task", "new_size", "new_size_a", "new_size_b"];
+
+impl BegunOtherwise {
+    /// The sentence on one of the changes, in which its key is called `name`.
+    pub fn sentence(&self, change: &Difference, name: &str) -> String {
+        let [here, begun] = change.shown("nothing");
+        format!(
+            "{name} is {here} here, but the run was begun with {begun}; leave it out to go on, or \
+             start anew in another folder"
+        )
+    }
+}
+
+impl fmt::Display for BegunOtherwise {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let mut changes = self.changes.iter();
+        let typed = changes.find(|change| !FOLLOWING.contains(&change.key.as_str()));
+        match typed.or(self.changes.first()) {
+            Some(change) => f.write_str(&self.sentence(change, &change.key)),
+            None => f.write_str("the run was begun otherwise"),
+        }
+    }
+}
+
+impl std::error::Error for BegunOtherwise {}
 
 /// Warns of all that keeps the run from going on bit for bit.
 pub(super) fn announce_differences(
@@ -65,19 +91,144 @@ pub(super) fn announce_differences(
     trainer: &Trainer,
     fingerprints: [u32; 2],
 ) {
-    let header = &checkpoint.header;
-    if header.pictures != fingerprints {
-        eprintln!(
-            "munit-train: the training pictures have changed since the checkpoint; the run goes on \
-             with the new ones, so it is not what it would have been"
+    let surroundings = Surroundings::of(trainer.device());
+    let network = checkpoint::perceptual_checksum(trainer.config());
+    let remarks = [
+        changed_pictures(&checkpoint.header, fingerprints),
+        changed_network(&checkpoint.header, network),
+        changed_device(&checkpoint.header, &checkpoint::device_name(trainer)),
+        changed_surroundings(&checkpoint.header, &surroundings),
+    ];
+    for remark in remarks.into_iter().flatten() {
+        eprintln!("munit-train: {remark}");
+    }
+}
+
+fn changed_pictures(header: &CheckpointHeader, fingerprints: [u32; 2]) -> Option<String> {
+    let before = header.pictures?;
+    (before != fingerprints).then(|| {
+        "the training pictures have changed since the checkpoint; the run goes on with the new ones, \
+         so it is not what it would have been"
+            .to_owned()
+    })
+}
+
+fn changed_network(header: &CheckpointHeader, network: Option<u32>) -> Option<String> {
+    let before = header.perceptual?;
+    (Some(before) != network).then(|| {
+        "the perceptual loss computes with another file than before (vgg_weights); the run goes on \
+         with it, so it is not what it would have been"
+            .to_owned()
+    })
+}
+
+fn changed_device(header: &CheckpointHeader, device: &str) -> Option<String> {
+    let before = &header.device;
+    (before != device).then(|| {
+        let shares = |name: &str| name.split_once("processes: ").map(|(_, count)| count.to_owned());
+        let config = &header.config;
+        let within_shares =
+            config.encoded_styles > 0.0 || config.style_prior_w > 0.0 || config.diversity_w > 0.0;
+        let what = match within_shares && shares(before) != shares(device) {
+            true => {
+                "it is as good a run from here, but not the same, since terms of this configuration \
+                 are computed within the share of each process"
+            }
+            false => "rounding may differ from here",
+        };
+        format!("the checkpoint was made on \"{before}\", this is \"{device}\"; the run goes on, but {what}")
+    })
+}
+
+fn changed_surroundings(header: &CheckpointHeader, here: &Surroundings) -> Option<String> {
+    let before = header.surroundings.as_ref()?;
+    (before != here).then(|| {
+        format!(
+            "the checkpoint was made by {before}, this is {here}; the run goes on, but rounding may \
+             differ from here"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(change: impl FnOnce(&mut TrainConfig)) -> CheckpointHeader {
+        let mut config = TrainConfig::default();
+        change(&mut config);
+        CheckpointHeader {
+            format_version: 1,
+            config,
+            iteration: 1,
+            pictures: Some([1, 2]),
+            device: "cpu, threads: 2".to_owned(),
+            surroundings: Some(Surroundings {
+                hardware: "a processor (AVX2)".to_owned(),
+                libtorch: Some("2.11.0".to_owned()),
+            }),
+            perceptual: Some(7),
+            figure: None,
+        }
+    }
+
+    #[test]
+    fn whatever_keeps_a_run_from_being_exact_is_said() {
+        let header = header(|_| {});
+        assert_eq!(changed_pictures(&header, [1, 2]), None);
+        assert!(changed_pictures(&header, [1, 3]).is_some());
+        assert_eq!(changed_network(&header, Some(7)), None);
+        assert!(
+            changed_network(&header, Some(8))
+                .unwrap()
+                .contains("vgg_weights")
+        );
+        let same = header.surroundings.clone().unwrap();
+        assert_eq!(changed_surroundings(&header, &same), None);
+        let mut newer = same.clone();
+        newer.libtorch = Some("2.12.0".to_owned());
+        let remark = changed_surroundings(&header, &newer).unwrap();
+        assert!(
+            remark.contains("libtorch 2.11.0") && remark.contains("libtorch 2.12.0"),
+            "{remark}"
+        );
+        let mut other = same;
+        other.hardware = "a processor (AVX2, AVX-512)".to_owned();
+        assert!(
+            changed_surroundings(&header, &other)
+                .unwrap()
+                .contains("AVX-512")
         );
     }
-    let device = checkpoint::device_name(trainer);
-    if header.device != device {
-        eprintln!(
-            "munit-train: the checkpoint was made on \"{}\", this is \"{device}\"; the run goes on, but \
-             rounding may differ from here",
-            header.device
+
+    #[test]
+    fn another_number_of_processes_may_be_more_than_rounding() {
+        let plain = header(|config| config.diversity_w = 0.0);
+        let shared = header(|config| config.diversity_w = 1.0);
+        let device = "cpu, threads: 2, processes: 4";
+        assert_eq!(changed_device(&plain, "cpu, threads: 2"), None);
+        assert!(changed_device(&plain, device).unwrap().contains("rounding"));
+        assert!(
+            changed_device(&shared, device)
+                .unwrap()
+                .contains("not the same")
         );
+        let remark = changed_device(&shared, "cpu, threads: 4").unwrap();
+        assert!(remark.contains("rounding"), "{remark}");
+    }
+
+    #[test]
+    fn checkpoints_of_a_time_without_these_facts_go_on_without_remarks() {
+        let mut value = serde_json::to_value(header(|_| {})).unwrap();
+        let entries = value.as_object_mut().unwrap();
+        for key in ["picture_files", "surroundings", "perceptual"] {
+            entries.remove(key).unwrap();
+        }
+        entries.insert("pictures".to_owned(), serde_json::json!([5, 6]));
+        let old: CheckpointHeader = serde_json::from_value(value).unwrap();
+        let here = Surroundings::of(tch::Device::Cpu);
+        assert_eq!(changed_pictures(&old, [1, 2]), None);
+        assert_eq!(changed_network(&old, Some(1)), None);
+        assert_eq!(changed_surroundings(&old, &here), None);
     }
 }

@@ -172,14 +172,29 @@ fn recipe_and_task_are_flags_and_stay_what_they_were() {
     assert!(!written.contains("precision: auto"), "{written}");
 
     for (flag, parts) in [
-        ("--recipe classic", ["recipe: modern", "recipe: classic"]),
+        (
+            "--recipe classic",
+            ["--recipe is classic here", "begun with modern"],
+        ),
         (
             "--task keep-shapes",
-            ["task: change-shapes", "task: keep-shapes"],
+            ["--task is keep-shapes here", "begun with change-shapes"],
         ),
-        ("--cycle 1", ["task: change-shapes", "task: null"]),
-        ("--augment", ["augment:", "augment: []"]),
-        ("--diversity 1", ["diversity_w: 2.0", "diversity_w: 1.0"]),
+        ("--cycle 1", ["--cycle is 1.0 here", "begun with 0.0"]),
+        (
+            "--augment",
+            ["--augment is [] here", "begun with [\"colour"],
+        ),
+        (
+            "--augment translation,cutout,colour",
+            ["--augment is [\"translation\"", "begun with [\"colour"],
+        ),
+        (
+            "--diversity 1",
+            ["--diversity is 1.0 here", "begun with 2.0"],
+        ),
+        ("--size 40", ["--size is 40 here", "begun with"]),
+        ("--dim 2", ["--dim is 2 here", "begun with"]),
     ] {
         let arguments = format!("{GO_ON} --resume run --iterations 3 {flag}");
         assert_says(&failed(place.run(MUNIT_TRAIN, &arguments)), &parts);
@@ -232,7 +247,7 @@ fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
     );
     // It goes on as it was begun, as every run does.
     let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 9")));
-    assert_says(&sentence, &["\"seed: 0\"", "\"seed: 9\""]);
+    assert_says(&sentence, &["--seed is 9 here", "begun with 0"]);
 
     let last = place.losses("killed").len() as u64 + 3;
     let end = format!("--iterations {last}");
@@ -891,9 +906,9 @@ fn a_run_goes_on_as_it_was_begun() {
     let place = Place::new();
     succeeded(place.train("--out run"));
     let sentence = failed(place.train("--resume run --lr 0.5 --iterations 4"));
-    assert_says(&sentence, &["\"lr: 0.0001\"", "\"lr: 0.5\""]);
+    assert_says(&sentence, &["--lr is 0.5 here", "begun with 0.0001"]);
     let sentence = failed(place.train("--resume run --dim 8 --iterations 4"));
-    assert_says(&sentence, &["\"dim: 4\"", "\"dim: 8\""]);
+    assert_says(&sentence, &["--dim is 8 here", "begun with 4"]);
     // What changes no number may be changed.
     succeeded(place.train("--resume run --iterations 3 --checkpoint-every 1 --samples-every 1"));
 

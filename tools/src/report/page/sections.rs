@@ -14,6 +14,7 @@ use super::mosaic::Mosaic;
 use super::series::{Group, groups, smoothed};
 use super::{PageFacts, RunState};
 use crate::config::TrainConfig;
+use crate::difference::differences;
 use crate::local_time::local_time;
 use crate::machine::Machine;
 use crate::markup::{escaped, jpeg_address};
@@ -438,25 +439,19 @@ impl Page<'_> {
     /// What differs from the defaults first.
     fn configuration(&self, html: &mut String) -> Result<()> {
         let yaml = self.config().to_yaml()?;
-        let value = |config: &TrainConfig| serde_json::to_value(config);
-        let mut rows = Vec::new();
-        differences(
-            "",
-            &value(self.config())?,
-            &value(&TrainConfig::default())?,
-            &mut rows,
-        );
+        let rows = differences(self.config(), &TrainConfig::default())?;
         html.push_str("<section>\n<h2>Configuration</h2>\n");
         if !rows.is_empty() {
             html.push_str(
                 "<p class=\"lead\">What differs from the defaults.</p>\n<div class=\"wide\"><table>\n\
                  <tr><th>key</th><th>value</th><th>default</th></tr>\n",
             );
-            for (key, value, default) in rows {
+            for row in rows {
+                let [value, default] = row.shown("–");
                 add!(
                     html,
                     "<tr><td>{}</td><td class=\"value\">{}</td><td class=\"value quiet\">{}</td></tr>\n",
-                    escaped(&key),
+                    escaped(&row.key),
                     escaped(&value),
                     escaped(&default)
                 );
@@ -621,30 +616,6 @@ fn add_chart(html: &mut String, group: &Group, scales: &[Scale]) {
     html.push_str("</div>\n");
 }
 
-/// Keys, in groups as `gen.dim`, whose values differ.
-fn differences(
-    prefix: &str,
-    ours: &Value,
-    default: &Value,
-    rows: &mut Vec<(String, String, String)>,
-) {
-    let shown = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "–".to_owned(),
-        other => other.to_string(),
-    };
-    let Value::Object(entries) = ours else { return };
-    for (key, value) in entries {
-        let default = &default[key];
-        let key = format!("{prefix}{key}");
-        if value.is_object() {
-            differences(&format!("{key}."), value, default, rows);
-        } else if value != default {
-            rows.push((key, shown(value), shown(default)));
-        }
-    }
-}
-
 /// What happened, in words.
 fn sentence(event: &Event) -> String {
     match &event.what {
@@ -705,35 +676,5 @@ mod tests {
     fn numbers_have_commas() {
         let shown = [0, 999, 1000, 1_234_567].map(grouped);
         assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn only_what_differs_is_listed() {
-        let mut config = TrainConfig {
-            lr: 5e-4,
-            domain_a: Some("photos".to_owned()),
-            ..TrainConfig::default()
-        };
-        config.generator.dim = 16;
-        let value = |config: &TrainConfig| serde_json::to_value(config).unwrap();
-        let mut rows = Vec::new();
-        differences(
-            "",
-            &value(&config),
-            &value(&TrainConfig::default()),
-            &mut rows,
-        );
-        let rows: Vec<[&str; 3]> = rows
-            .iter()
-            .map(|(key, value, default)| [key.as_str(), value, default])
-            .collect();
-        assert_eq!(
-            rows,
-            [
-                ["lr", "0.0005", "0.0001"],
-                ["gen.dim", "16", "64"],
-                ["domain_a", "photos", "–"]
-            ]
-        );
     }
 }
