@@ -309,18 +309,25 @@ fn notes_on_repeats(all: &[NamedSet], findings: &Findings, same_files: bool) -> 
         ));
     }
     for (set, named) in all.iter().enumerate().filter(|(_, named)| named.is_test) {
-        let training = named.domain as usize;
-        let leaks = found.between(training, set);
-        if let Some(&(trained, tested)) = leaks.first() {
-            notes.push(format!(
-                "{} of {} {} nearly repeat pictures that are trained on, for example {} and {}; \
-                 what is learnt by heart will look good on them",
-                leaks.len(),
-                count(set),
-                named.name(),
-                path(set, tested),
-                path(training, trained)
-            ));
+        // Of the other domain, too: what a test picture is to become may have been shown.
+        for domain in Domain::ALL {
+            let training = domain as usize;
+            let leaks = found.between(training, set);
+            if let Some(&(trained, tested)) = leaks.first() {
+                let what = match domain == named.domain {
+                    true => "pictures that are trained on".to_owned(),
+                    false => format!("pictures of domain {} that are trained on", domain.name()),
+                };
+                notes.push(format!(
+                    "{} of {} {} nearly repeat {what}, for example {} and {}; \
+                     what is learnt by heart will look good on them",
+                    leaks.len(),
+                    count(set),
+                    named.name(),
+                    path(set, tested),
+                    path(training, trained)
+                ));
+            }
         }
     }
     notes

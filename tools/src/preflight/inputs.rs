@@ -4,14 +4,17 @@ use std::path::Path;
 
 use anyhow::Result;
 use munit::Domain;
+use munit::networks::normal;
 use tch::Tensor;
 
 use super::Sets;
+use crate::augmentation::augment;
 use crate::config::TrainConfig;
 use crate::data::{Loader, LoaderSettings};
 use crate::report::Sheet;
 use crate::run::loader_settings;
 use crate::samples::domain_name;
+use crate::trainer::noise_generator;
 
 /// Pictures in a row of the sheet.
 const COLUMNS: usize = 8;
@@ -20,7 +23,8 @@ const ROWS: usize = 2;
 /// Crops that are larger are shown at this side, in pixels.
 const LARGEST: i64 = 256;
 
-/// Draws the first crops of each domain, as the run of `config` will see them, into a PNG file.
+/// Draws the first crops of each domain, as the run of `config` will see them, into a PNG file; below
+/// them how `augment` changes the like for discriminators, if it does.
 ///
 /// # Errors
 /// When no picture of a domain can be read any more; a file that cannot be written.
@@ -44,6 +48,16 @@ pub fn save_input_sheet(sets: &Sets, config: &TrainConfig, path: &Path) -> Resul
                 Domain::B => &batch.b,
             };
             sheet.row("", &reduced(crops)?)?;
+        }
+        if let (false, Some(batch)) = (config.augment.is_empty(), batches.first()) {
+            let crops = match domain {
+                Domain::A => &batch.a,
+                Domain::B => &batch.b,
+            };
+            let mut random = noise_generator(config.seed, config.noise_stream(0));
+            let noise = &mut |shape: &[i64]| Ok(normal(&mut random, shape)?);
+            let changed = augment(crops, &config.augment, noise)?;
+            sheet.row("changed for the discriminator", &reduced(&changed)?)?;
         }
     }
     sheet.save(path)

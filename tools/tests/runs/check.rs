@@ -40,6 +40,7 @@ fn a_check_tells_all_and_trains_nothing() {
         .unwrap();
     copy(&train_a.join("2.png"), &train_b.join("of-a.png"));
     copy(&train_b.join("3.png"), &test_b.join("seen.png"));
+    copy(&train_a.join("4.png"), &test_b.join("of-a.png"));
     // Two of grey among five in colour.
     for number in [1, 3] {
         let path = train_b.join(format!("{number}.png"));
@@ -57,7 +58,7 @@ fn a_check_tells_all_and_trains_nothing() {
             "domain b: 5 pictures in ",
             "  5 PNG; shorter side 38 to 57 pixels, half of them up to 38\n",
             "test pictures of domain a: 2 pictures in ",
-            "test pictures of domain b: 3 pictures in ",
+            "test pictures of domain b: 4 pictures in ",
             "memory: about 0.2 GB of ",
             "what the network will see: run/inputs.png\n",
             "note: domain a has only 6 pictures",
@@ -65,6 +66,8 @@ fn a_check_tells_all_and_trains_nothing() {
             "pictures of domain b nearly repeat pictures of domain a, for example \
              ./datasets/shapes/trainB/of-a.png and ./datasets/shapes/trainA/2.png",
             "test pictures of domain b nearly repeat pictures that are trained on, for example \
+             ./datasets/shapes/testB/",
+            "test pictures of domain b nearly repeat pictures of domain a that are trained on, for example \
              ./datasets/shapes/testB/",
             "note: 2 of 5 pictures of domain b are grey",
         ],
@@ -74,6 +77,10 @@ fn a_check_tells_all_and_trains_nothing() {
     }
     let sheet = image::open(place.path("run/inputs.png")).unwrap();
     assert!(sheet.width() > 8 * 32 && sheet.height() > 4 * 32);
+    // What discriminators see changed is shown changed, a row for each domain.
+    checked(&place, "--out augmented --augment colour,cutout");
+    let augmented = image::open(place.path("augmented/inputs.png")).unwrap();
+    assert!(augmented.height() >= sheet.height() + 2 * 32);
     // The same as JSON; and the folder is still free for a run.
     let json: Value = serde_json::from_str(&checked(&place, "--out run --json")).unwrap();
     assert_eq!(json["data"]["sets"][0]["pictures"], 6);
