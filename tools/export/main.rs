@@ -7,14 +7,14 @@ use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 use munit::{Domain, Model};
 use munit_tools::export::parity::Parity;
-use munit_tools::export::{self, Format, StyleRequest};
+use munit_tools::export::{self, Format, StyleRequest, Wanted};
 use munit_tools::program::{self, Directions, StoredPrecision};
 use munit_tools::translate::refuse_to_replace;
 use serde_json::json;
 
 /// Makes a model file, or a file for other programs, from a training run or from another model.
 ///
-/// Of a run, the averaged generators of the newest checkpoint are taken. The name of OUT says what
+/// Of a run, the averaged generators of the newest checkpoint are taken, or of the best (--best). The name of OUT says what
 /// is written: a model for munitfilter, a TorchScript archive (.pt), which torch.jit.load opens, or
 /// an ONNX file (.onnx). What is written for other programs is compared with the model before.
 #[derive(Parser)]
@@ -40,6 +40,9 @@ struct Arguments {
     /// style)
     #[arg(long, value_name = "NAME=STYLE")]
     style: Vec<StyleRequest>,
+    /// Of a run, take the best checkpoint by the figure of its keep_best, not the newest
+    #[arg(long)]
+    best: bool,
     /// Domain whose styles are named [default: b; a if only b2a is kept]
     #[arg(long, value_enum)]
     style_domain: Option<StyleDomain>,
@@ -52,6 +55,7 @@ const EXAMPLES: &str = "\
 Examples:
   munit-export runs/mine mine.safetensors
   munit-export runs/mine/checkpoints/iteration-000010000.safetensors early.safetensors
+  munit-export runs/mine best.safetensors --best
   munit-export runs/mine mine.safetensors --precision bf16 --directions a2b
   munit-export runs/mine mine.safetensors --style violet=12 --style like-this=print.png
   munit-export photo2illustration photo2illustration.pt --precision fp16
@@ -102,7 +106,11 @@ fn export(arguments: &Arguments) -> Result<()> {
         );
     }
     refuse_to_replace(&arguments.output, &[&arguments.source])?;
-    let model = export::open(&arguments.source, domain, &arguments.style)?;
+    let wanted = match arguments.best {
+        true => Wanted::Best,
+        false => Wanted::Newest,
+    };
+    let model = export::open(&arguments.source, wanted, domain, &arguments.style)?;
     let model = match (arguments.directions, format) {
         (Some(directions), _) => model.restrict(directions.list())?,
         (None, Format::Onnx) => {
@@ -119,6 +127,7 @@ fn export(arguments: &Arguments) -> Result<()> {
             "format": format,
             "precision": arguments.precision.name(),
             "directions": model.metadata.directions,
+            "iterations": model.metadata.iterations,
             "parity": parity,
         }))?
     } else {

@@ -259,9 +259,8 @@ pub fn is_checkpoint(path: &Path) -> bool {
     header().is_some_and(|header| header["__metadata__"][METADATA_KEY].is_string())
 }
 
-/// The figure that the checkpoint at `path` holds, `None` if it has none or is damaged. Reads its
-/// header alone.
-pub fn kept_figure(path: &Path) -> Option<KeptFigure> {
+/// What the checkpoint at `path` says about itself; `None` if it is damaged. Reads its header alone.
+pub fn header(path: &Path) -> Option<CheckpointHeader> {
     let mut file = File::open(path).ok()?;
     let mut length = [0; size_of::<u64>()];
     file.read_exact(&mut length).ok()?;
@@ -272,8 +271,7 @@ pub fn kept_figure(path: &Path) -> Option<KeptFigure> {
         .ok()?;
     let entries: Map<String, Value> = serde_json::from_slice(&entries).ok()?;
     let text = entries.get("__metadata__")?.get(METADATA_KEY)?.as_str()?;
-    let header: CheckpointHeader = serde_json::from_str(text).ok()?;
-    header.figure
+    serde_json::from_str(text).ok()
 }
 
 impl Checkpoint {

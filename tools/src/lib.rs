@@ -33,6 +33,7 @@ pub mod recipe;
 pub mod report;
 pub mod retention;
 pub mod run;
+pub mod run_info;
 pub mod samples;
 pub mod style_sheet;
 pub mod trainer;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -97,9 +97,41 @@ impl Retention {
         Ok(())
     }
 
+    /// The best of the checkpoints in `folder`, with its figure; `None` if no figure says which, or none
+    /// has one.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn best_in(&self, folder: &Path) -> Result<Option<(PathBuf, KeptFigure)>> {
+        let Some(name) = &self.best else {
+            return Ok(None);
+        };
+        let past = checkpoint::list(folder)?;
+        let candidates: Vec<Candidate> = past
+            .iter()
+            .map(|(iteration, path)| Candidate {
+                iteration: *iteration,
+                value: self.value_of(path),
+            })
+            .collect();
+        let best = self.best(&candidates);
+        let best = past
+            .into_iter()
+            .zip(candidates)
+            .find_map(|(one, candidate)| {
+                let (iteration, path) = one;
+                let figure = KeptFigure {
+                    name: name.clone(),
+                    value: candidate.value?,
+                };
+                (Some(iteration) == best).then_some((path, figure))
+            });
+        Ok(best)
+    }
+
     fn value_of(&self, path: &Path) -> Option<f64> {
         let name = self.best.as_ref()?;
-        let figure = checkpoint::kept_figure(path)?;
+        let figure = checkpoint::header(path)?.figure?;
         (figure.name == *name).then_some(figure.value)
     }
 }

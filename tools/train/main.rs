@@ -14,6 +14,7 @@ use munit_tools::program;
 use munit_tools::ranks::Ranks;
 use munit_tools::recipe::{Recipe, Task};
 use munit_tools::run::{self, BegunOtherwise, Outcome, RunFolder};
+use munit_tools::run_info::RunInfo;
 use tch::Device;
 
 /// Train a model that translates pictures between two domains.
@@ -213,6 +214,14 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
         Outcome::Finished(model) => {
             let word = program::shell_word(&model);
             eprintln!("model: {}", model.display());
+            if let Some(best) = RunInfo::of(run_folder.path())?.best {
+                eprintln!(
+                    "best by {}: {} (munit-export {} best.safetensors --best)",
+                    best.figure.name,
+                    best.checkpoint.display(),
+                    program::shell_word(run_folder.path())
+                );
+            }
             eprintln!(
                 "translate a picture: munit-translate {word} picture.jpg translated.jpg --seed 1"
             );

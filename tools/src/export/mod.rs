@@ -18,7 +18,7 @@ use crate::checkpoint::is_checkpoint;
 use crate::model_name::find_model;
 use parity::Parity;
 
-pub use run::{StyleOrigin, StyleRequest, from_run, model};
+pub use run::{StyleOrigin, StyleRequest, Wanted, from_run, model};
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,9 +57,19 @@ impl Format {
 ///
 /// # Errors
 /// A sentence that names the file: nothing there, something damaged, a style that cannot be had.
-pub fn open(source: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Model> {
+pub fn open(
+    source: &Path,
+    wanted: Wanted,
+    domain: Domain,
+    styles: &[StyleRequest],
+) -> Result<Model> {
+    ensure!(
+        wanted == Wanted::Newest || source.is_dir(),
+        "{}: --best chooses among the checkpoints of a run; give the run's folder",
+        source.display()
+    );
     if source.is_dir() || is_checkpoint(source) {
-        return from_run(source, domain, styles);
+        return from_run(source, wanted, domain, styles);
     }
     ensure!(
         styles.is_empty(),

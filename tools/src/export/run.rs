@@ -16,6 +16,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::TrainConfig;
 use crate::data::{PictureSet, load_picture, load_training_picture};
 use crate::program::sentence;
+use crate::retention::Retention;
 use crate::run::{RunFolder, data_layout, framing};
 use crate::samples::domain_name;
 use crate::trainer::{Pair, Trainer};
@@ -72,14 +73,47 @@ impl fmt::Display for StyleRequest {
     }
 }
 
-/// The averaged generators of the checkpoint at `run` (a run's folder, of which the newest is
+/// Which of a run's checkpoints is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The newest.
+    Newest,
+    /// The best by the figure of `keep_best`.
+    Best,
+}
+
+/// The best checkpoint of the run in `folder`.
+fn best(folder: &RunFolder) -> Result<Checkpoint> {
+    let shown = folder.path().display();
+    let config = folder.config()?;
+    let figure = config.keep_best.as_ref().with_context(|| {
+        format!(
+            "{shown}: no figure says which checkpoint of this run is the best; name one as keep_best in \
+             a configuration, or leave --best out"
+        )
+    })?;
+    let best = Retention::new(&config).best_in(&folder.checkpoints())?;
+    let (path, _) = best.with_context(|| {
+        format!("{shown}: no checkpoint of this run has a value of {figure} yet; leave --best out")
+    })?;
+    Checkpoint::read(&path)
+}
+
+/// The averaged generators of the checkpoint at `run` (a run's folder, of which the `wanted` one is
 /// taken, or a checkpoint file) as a model with the named `styles` of domain `domain`.
 ///
 /// # Errors
-/// A sentence that names the file: no checkpoint, a damaged one, a style's picture that cannot be
-/// read.
-pub fn from_run(run: &Path, domain: Domain, styles: &[StyleRequest]) -> Result<Model> {
-    let checkpoint = if run.is_dir() {
+/// A sentence that names the file: no checkpoint, a damaged one, a run that keeps no best one, a
+/// style's picture that cannot be read.
+pub fn from_run(
+    run: &Path,
+    wanted: Wanted,
+    domain: Domain,
+    styles: &[StyleRequest],
+) -> Result<Model> {
+    let checkpoint = if run.is_dir() && wanted == Wanted::Best {
+        best(&RunFolder::new(run))?
+    } else if run.is_dir() {
         let (checkpoint, problems) = RunFolder::new(run).newest_checkpoint()?;
         for problem in problems {
             eprintln!("munit-export: {problem}; taking the one before");

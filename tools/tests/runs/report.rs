@@ -71,7 +71,9 @@ fn a_report_shows_itself_and_nothing_else() {
     // A run that goes on keeps its sheets, and shows what munit-evaluate found.
     let sheets = |page: &str| page.matches("class=\"sheet\"").count();
     let before = sheets(&page);
-    let evaluation = r#"{"directions": [{"from": "discs", "to": "stripes", "figures": [
+    let evaluation = r#"{"iterations": 6, "videos": [{"clip": "a <street>.mp4", "figures": [
+        {"key": "flicker", "name": "flicker", "value": 3.25, "unit": "steps", "meaning": "lower"}
+    ]}], "directions": [{"cautions": ["was trained on these"], "from": "discs", "to": "stripes", "figures": [
         {"key": "psnr", "name": "Cycle <PSNR>", "value": 21.5, "unit": "dB", "meaning": "more is better"}
     ]}]}"#;
     fs::write(place.path("run/evaluate.json"), evaluation).unwrap();
@@ -89,6 +91,10 @@ fn a_report_shows_itself_and_nothing_else() {
             "The run went on from here.",
             "<h3>discs to stripes</h3>",
             "Cycle &lt;PSNR&gt;</td><td class=\"number\">21.50 dB</td>",
+            "Caution: was trained on these.",
+            "<h3>a &lt;street&gt;.mp4</h3>",
+            "flicker</td><td class=\"number\">3.250 steps</td>",
+            "of the model after 6 iterations; since then the run has gone on",
         ],
     );
 }

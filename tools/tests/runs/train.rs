@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
 use crate::common::{
@@ -9,6 +10,7 @@ use crate::common::{
 };
 use image::{Rgb, RgbImage};
 use rand::RngExt;
+use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
 /// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
@@ -351,6 +353,17 @@ fn starting_anew_leaves_nothing_of_a_run_without_checkpoint() {
     assert_eq!(event_files(&run), events);
 }
 
+/// What munit-info says about a run.
+fn run_info(place: &Place, run: &str) -> Value {
+    let output = place.run(MUNIT_INFO, &format!("{run} --json"));
+    serde_json::from_str(&succeeded_text(&output)).unwrap()
+}
+
+fn succeeded_text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
 #[test]
 fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
     let place = eventful();
@@ -366,6 +379,12 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
         let reached = place.losses("stopped").len() as u64 - 1;
         assert!(place.checkpoint("stopped", reached).exists(), "{errors}");
         assert!(!place.path("stopped/model.safetensors").exists());
+        // So that a loop knows whether to go on.
+        let info = run_info(&place, "stopped");
+        assert_eq!(
+            (&info["finished"], &info["iteration"]),
+            (&false.into(), &reached.into())
+        );
         start = format!("{GO_ON} --resume stopped");
     }
     let last = place.losses("stopped").len() as u64 + 3;
@@ -373,6 +392,19 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
         MUNIT_TRAIN,
         &format!("{GO_ON} --resume stopped --iterations {last}"),
     ));
+    let info = run_info(&place, "stopped");
+    assert_eq!(
+        (&info["finished"], &info["iterations"]),
+        (&true.into(), &last.into())
+    );
+    let table = succeeded_text(&place.run(MUNIT_INFO, "stopped"));
+    assert_says(
+        &table,
+        &[
+            &format!("{last} of {last}, finished"),
+            "stopped/model.safetensors",
+        ],
+    );
     succeeded(place.run(
         MUNIT_TRAIN,
         &format!("{ANEW} --out whole --iterations {last}"),

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::common::{MUNIT_TRAIN, text};
+use crate::common::{MUNIT_EXPORT, MUNIT_TRAIN, text};
 use crate::common::{Place, assert_says, config, failed, history, succeeded};
+use munit::Model;
 
 /// The configuration `folder.yaml` as `NAME.yaml` with other values, and the flags to train with it.
 fn with(place: &Place, name: &str, changes: &[(&str, &str)]) -> String {
@@ -197,7 +198,7 @@ fn checkpoints_are_kept_by_number_by_rhythm_and_by_figure() {
     ]
     .concat();
     let flags = with(&place, "best", &best);
-    succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out best")));
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out best")));
     let rows = place.losses("best");
     let names: Vec<&str> = rows[0].split(',').collect();
     let column = names
@@ -216,6 +217,19 @@ fn checkpoints_are_kept_by_number_by_rhythm_and_by_figure() {
     let mut expected = vec![best.unwrap() as u64, 10];
     expected.dedup();
     assert_eq!(checkpoints(&place, "best"), expected);
+    // It is named where one looks for it, and can be had as a model.
+    let name = format!("iteration-{:09}", expected[0]);
+    assert_says(
+        &errors,
+        &["best by gen_recon_x_b: best/checkpoints/", &name, "--best"],
+    );
+    let page = fs::read_to_string(place.path("best/report.html")).unwrap();
+    assert_says(&page, &["<dt>Best by gen_recon_x_b</dt>", &name]);
+    succeeded(place.run(MUNIT_EXPORT, "best best.safetensors --best"));
+    let model = Model::read(&place.path("best.safetensors")).unwrap();
+    assert_eq!(model.metadata.iterations, expected[0]);
+    let sentence = failed(place.run(MUNIT_EXPORT, "rhythm none.safetensors --best"));
+    assert_says(&sentence, &["rhythm: no figure says", "keep_best"]);
 
     let flags = with(&place, "unknown", &[("keep_best", "gen_recon_xb")]);
     let sentence = failed(place.run(MUNIT_TRAIN, &format!("{flags} --out unknown")));

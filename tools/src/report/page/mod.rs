@@ -21,6 +21,8 @@ use super::scalars::LossTable;
 use crate::local_time::local_time;
 use crate::machine::Machine;
 use crate::preflight::DataReport;
+use crate::retention::Retention;
+use crate::run::RunFolder;
 use crate::samples::Samples;
 use crate::trainer::Trainer;
 pub use album::ALBUM_NAME;
@@ -123,7 +125,9 @@ impl ReportPage {
                 drawing::draw(facts.trainer, facts.samples, album)?;
             }
             let evaluation = std::fs::read(folder.join(EVALUATION_NAME)).ok();
+            let checkpoints = RunFolder::new(folder).checkpoints();
             let page = Page {
+                best: Retention::new(facts.trainer.config()).best_in(&checkpoints)?,
                 facts,
                 album,
                 machine,

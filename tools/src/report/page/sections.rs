@@ -1,6 +1,7 @@
 //! The parts of the page, in order.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -13,6 +14,7 @@ use super::drawing::sheet_rows;
 use super::mosaic::Mosaic;
 use super::series::{Group, groups, smoothed};
 use super::{PageFacts, RunState};
+use crate::checkpoint::KeptFigure;
 use crate::config::TrainConfig;
 use crate::difference::differences;
 use crate::local_time::local_time;
@@ -42,6 +44,8 @@ pub struct Page<'p> {
     pub machine: &'p Machine,
     pub table: LossTable,
     pub evaluation: Option<Value>,
+    /// The best checkpoint, if the run keeps one.
+    pub best: Option<(PathBuf, KeptFigure)>,
     pub written: String,
     /// Share of the run's time that went into reports.
     pub share: f64,
@@ -142,6 +146,16 @@ impl Page<'_> {
             format!("{} of {}", grouped(done), grouped(total)),
         );
         fact("Time spent training", short_time(trained));
+        if let Some((path, figure)) = &self.best {
+            let name = path
+                .file_stem()
+                .unwrap_or(path.as_os_str())
+                .to_string_lossy();
+            fact(
+                &format!("Best by {}", escaped(&figure.name)),
+                format!("{}, {}", escaped(&name), short_number(figure.value)),
+            );
+        }
         if let Some(seconds) = progress.seconds_per_iteration() {
             fact("An iteration", iteration_time(seconds));
         }
@@ -338,49 +352,33 @@ impl Page<'_> {
 
     /// What `munit-evaluate --json` found, as far as it is understood.
     fn evaluation(&self, html: &mut String) {
-        let Some(directions) = self
-            .evaluation
-            .as_ref()
-            .and_then(|evaluation| evaluation["directions"].as_array())
-        else {
+        let Some(evaluation) = &self.evaluation else {
             return;
         };
-        html.push_str(
+        let all = |key: &str| evaluation[key].as_array().into_iter().flatten();
+        if all("directions").chain(all("videos")).next().is_none() {
+            return;
+        }
+        let of_model = match evaluation["iterations"].as_u64() {
+            Some(then) if then < self.facts.trainer.iteration => format!(
+                " It is of the model after {} iterations; since then the run has gone on.",
+                grouped(then)
+            ),
+            Some(then) => format!(" It is of the model after {} iterations.", grouped(then)),
+            None => String::new(),
+        };
+        add!(
+            html,
             "<section>\n<h2>Evaluation</h2>\n<p class=\"lead\">By munit-evaluate, as it lies in \
-             evaluate.json.</p>\n<div class=\"two\">\n",
+             evaluate.json.{of_model}</p>\n<div class=\"two\">\n"
         );
-        for direction in directions {
-            let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
-            add!(
-                html,
-                "<div>\n<h3>{} to {}</h3>\n<div class=\"wide\"><table>\n",
-                text(&direction["from"]),
-                text(&direction["to"])
-            );
-            for figure in direction["figures"].as_array().into_iter().flatten() {
-                let mut value = figure["value"]
-                    .as_f64()
-                    .map_or_else(String::new, short_number);
-                if let Some(error) = figure["standard_error"]
-                    .as_f64()
-                    .filter(|error| *error > 0.0)
-                {
-                    value += &format!(" ± {}", short_number(error));
-                }
-                if let Some(unit) = figure["unit"].as_str() {
-                    value += &format!(" {}", escaped(unit));
-                }
-                let mut name = text(&figure["name"]);
-                if let Some(backbone) = figure["backbone"].as_str() {
-                    name += &format!(" ({})", escaped(backbone));
-                }
-                add!(
-                    html,
-                    "<tr><td>{name}</td><td class=\"number\">{value}</td><td class=\"quiet\">{}</td></tr>\n",
-                    text(&figure["meaning"])
-                );
-            }
-            html.push_str("</table></div>\n</div>\n");
+        let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
+        for direction in all("directions") {
+            let title = format!("{} to {}", text(&direction["from"]), text(&direction["to"]));
+            add_found(html, &title, direction);
+        }
+        for video in all("videos") {
+            add_found(html, &text(&video["clip"]), video);
         }
         html.push_str("</div>\n</section>\n");
     }
@@ -614,6 +612,40 @@ fn add_chart(html: &mut String, group: &Group, scales: &[Scale]) {
         }
     }
     html.push_str("</div>\n");
+}
+
+/// The figures of a direction or a clip, with a title that is escaped already.
+fn add_found(html: &mut String, title: &str, found: &Value) {
+    let text = |value: &Value| escaped(value.as_str().unwrap_or_default());
+    add!(html, "<div>\n<h3>{title}</h3>\n");
+    for caution in found["cautions"].as_array().into_iter().flatten() {
+        add!(html, "<p class=\"quiet\">Caution: {}.</p>\n", text(caution));
+    }
+    html.push_str("<div class=\"wide\"><table>\n");
+    for figure in found["figures"].as_array().into_iter().flatten() {
+        let mut value = figure["value"]
+            .as_f64()
+            .map_or_else(String::new, short_number);
+        if let Some(error) = figure["standard_error"]
+            .as_f64()
+            .filter(|error| *error > 0.0)
+        {
+            value += &format!(" ± {}", short_number(error));
+        }
+        if let Some(unit) = figure["unit"].as_str() {
+            value += &format!(" {}", escaped(unit));
+        }
+        let mut name = text(&figure["name"]);
+        if let Some(backbone) = figure["backbone"].as_str() {
+            name += &format!(" ({})", escaped(backbone));
+        }
+        add!(
+            html,
+            "<tr><td>{name}</td><td class=\"number\">{value}</td><td class=\"quiet\">{}</td></tr>\n",
+            text(&figure["meaning"])
+        );
+    }
+    html.push_str("</table></div>\n</div>\n");
 }
 
 /// What happened, in words.

@@ -1,0 +1,94 @@
+//! How far a run of munit-train is.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::checkpoint::{self, KeptFigure};
+use crate::retention::Retention;
+use crate::run::RunFolder;
+
+/// What the folder of a run says.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunInfo {
+    /// The folder, as it was named.
+    pub run: PathBuf,
+    /// Whether all iterations are done and the model is written.
+    pub finished: bool,
+    /// Iterations of the newest checkpoint; 0 without one.
+    pub iteration: u64,
+    /// Iterations of the whole run.
+    pub iterations: u64,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// The best checkpoint, if the run keeps one (`keep_best`).
+    pub best: Option<Best>,
+    /// The model, if the run has written one.
+    pub model: Option<PathBuf>,
+}
+
+/// The best checkpoint of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Best {
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// By what, and how good.
+    pub figure: KeptFigure,
+}
+
+impl RunInfo {
+    /// Looks at the run in `folder`.
+    ///
+    /// # Errors
+    /// A sentence that names the folder: no run, a configuration that cannot be read.
+    pub fn of(folder: &Path) -> Result<Self> {
+        let run = RunFolder::new(folder);
+        let config = run.config()?;
+        let newest = checkpoint::list(&run.checkpoints())?
+            .into_iter()
+            .rev()
+            .find(|(_, path)| checkpoint::header(path).is_some());
+        let iteration = newest.as_ref().map_or(0, |(iteration, _)| *iteration);
+        let model = Some(run.model()).filter(|model| model.exists());
+        let best = Retention::new(&config).best_in(&run.checkpoints())?;
+        Ok(Self {
+            run: folder.to_owned(),
+            finished: iteration >= config.max_iter && model.is_some(),
+            iteration,
+            iterations: config.max_iter,
+            checkpoint: newest.map(|(_, path)| path),
+            best: best.map(|(checkpoint, figure)| Best { checkpoint, figure }),
+            model,
+        })
+    }
+}
+
+impl fmt::Display for RunInfo {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let state = match self.finished {
+            true => "finished",
+            false => "not finished",
+        };
+        let shown = |path: &Option<PathBuf>| match path {
+            Some(path) => path.display().to_string(),
+            None => "none yet".to_owned(),
+        };
+        let progress = format!("{} of {}, {state}", self.iteration, self.iterations);
+        let mut row = |name: &str, text: &str| writeln!(f, "{name:<16} {text}");
+        row("run", &self.run.display().to_string())?;
+        row("iterations", &progress)?;
+        row("checkpoint", &shown(&self.checkpoint))?;
+        if let Some(Best { checkpoint, figure }) = &self.best {
+            let text = format!(
+                "{}, {} {:.4}",
+                checkpoint.display(),
+                figure.name,
+                figure.value
+            );
+            row("best", &text)?;
+        }
+        row("model", &shown(&self.model))
+    }
+}
