@@ -208,7 +208,7 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
     };
     let preview = arguments.preview.map(|port| port.unwrap_or(PREVIEW_PORT));
     let outcome = run::run(config, &run_folder, device, resume, preview, ranks)
-        .map_err(|problem| name_changed_flag(problem, arguments))?;
+        .map_err(|problem| name_changed_flag(problem, arguments, ranks.count()))?;
     eprintln!("report: {}", run_folder.report().display());
     match outcome {
         Outcome::Finished(model) => {
@@ -263,7 +263,7 @@ fn check(
         arguments.resume.is_some(),
         progress,
     )
-    .map_err(|problem| name_changed_flag(problem, arguments))?;
+    .map_err(|problem| name_changed_flag(problem, arguments, 1))?;
     bar.finish_and_clear();
     let text = if arguments.json {
         serde_json::to_string_pretty(&report)? + "\n"
@@ -357,14 +357,24 @@ fn name_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
 }
 
 /// Of the values that a run was begun otherwise with, the one that was given by a flag.
-fn name_changed_flag(problem: anyhow::Error, arguments: &Arguments) -> anyhow::Error {
+fn name_changed_flag(
+    problem: anyhow::Error,
+    arguments: &Arguments,
+    processes: usize,
+) -> anyhow::Error {
     let Some(begun) = problem.downcast_ref::<BegunOtherwise>() else {
         return problem;
     };
     let named = given_flags(arguments).find_map(|(flag, keys)| {
         let mut changes = begun.changes.iter();
         let change = changes.find(|change| keys.contains(&change.key.as_str()))?;
-        Some(begun.sentence(change, flag))
+        // The values are those of the whole batch, the flag's that of a process.
+        let of_all = format!("the batch of {processes} processes ({flag})");
+        let name = match flag {
+            "--batch-size" if processes > 1 => &of_all,
+            _ => flag,
+        };
+        Some(begun.sentence(change, name))
     });
     named.map_or(problem, anyhow::Error::msg)
 }
