@@ -59,6 +59,9 @@ pub struct CheckpointHeader {
     /// The figure by which checkpoints are compared, if the run has one and has read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub figure: Option<KeptFigure>,
+    /// The newest [`crate::losses::GRADIENT_PENALTIES`], if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gradient_penalties: Option<[f32; 2]>,
 }
 
 /// What decides how a device rounds, beside the number of its threads.
@@ -194,6 +197,7 @@ pub fn save(
     trainer: &Trainer,
     pictures: [u32; 2],
     figure: Option<KeptFigure>,
+    gradient_penalties: Option<[f32; 2]>,
     folder: &Path,
 ) -> Result<PathBuf> {
     let header = serde_json::to_string(&CheckpointHeader {
@@ -205,6 +209,7 @@ pub fn save(
         surroundings: Some(Surroundings::of(trainer.device())),
         perceptual: perceptual_checksum(trainer.config()),
         figure,
+        gradient_penalties,
     })?;
     let mut tensors = Vec::new();
     for (name, tensor) in state(trainer)? {

@@ -14,6 +14,7 @@ use tch::{Device, Kind};
 
 use crate::augmentation::Augmentation;
 use crate::data::Framing;
+use crate::loss_names;
 use crate::recipe::{Recipe, Task, overlaid};
 
 /// Which update rule; key `trainer`.
@@ -545,7 +546,8 @@ impl TrainConfig {
                 bail!("{key} is {value}; it must be a finite number that is not negative");
             }
         }
-        self.check_task()
+        self.check_task()?;
+        loss_names::check_best(self)
     }
 
     fn check_task(&self) -> Result<()> {
@@ -1013,6 +1015,7 @@ mod tests {
             ("dis: {norm: adain}", "dis.norm"),
             ("crop_image_width: 254", "crop_image_width"),
             ("dis: {n_layer: 8}", "crop_image_height"),
+            ("keep_best: gen_total_a", "keep_best"),
         ] {
             let error = TrainConfig::parse(text, None).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name} is ")), "{text}: {error}");

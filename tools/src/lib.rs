@@ -17,6 +17,7 @@ pub mod gradient_penalty;
 pub mod import;
 pub mod info;
 pub mod local_time;
+pub mod loss_names;
 pub mod losses;
 pub mod machine;
 pub(crate) mod markup;

@@ -44,6 +44,9 @@ impl Terms {
     }
 }
 
+/// The losses that are computed in some iterations only: what R1 takes squared gradients of.
+pub const GRADIENT_PENALTIES: [&str; 2] = ["dis_r1_a", "dis_r1_b"];
+
 /// The losses of one iteration by name, where they were computed; names are those of the published
 /// logs without `loss_`.
 #[derive(Debug)]
@@ -86,6 +89,21 @@ impl StepLosses {
         Ok(stop)
     }
 
+    /// Those called `names`, [names] in float32, where they were computed; `None` unless all are there.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn named(&self, names: &[&str]) -> Result<Option<Tensor>> {
+        let place = |name: &&str| self.names.iter().position(|known| known == name);
+        let Some(places) = names.iter().map(place).collect::<Option<Vec<usize>>>() else {
+            return Ok(None);
+        };
+        let places: Vec<i64> = places.into_iter().map(|place| place as i64).collect();
+        let places = Tensor::f_from_slice(&places)?.f_to_device(self.values.device())?;
+        let named = self.values.f_index_select(0, &places)?;
+        Ok(Some(named.f_to_kind(Kind::Float)?))
+    }
+
     fn numbers(&self) -> Result<Vec<f64>> {
         Ok(Vec::<f64>::try_from(self.values.f_to_kind(Kind::Double)?)?)
     }
@@ -116,10 +134,15 @@ pub fn kl(latent: &Tensor) -> Result<Tensor> {
 /// pairs of different pictures, so that few pictures at once draw codes neither together nor apart;
 /// the estimate of a distance of 0 varies around 0. `None` for one picture, which has no moments.
 ///
+/// The moments are those of all `ranks`' styles, of which each has equally many. The mean over the ranks
+/// of what they return, and of its gradients, is what one process finds for all styles; what one of them
+/// returns says nothing by itself.
+///
 /// # Errors
-/// libtorch's.
-pub fn style_prior(styles: &Tensor) -> Result<Option<Tensor>> {
-    let count = styles.size()[0];
+/// Processes that are gone; libtorch's.
+pub fn style_prior(styles: &Tensor, ranks: &Ranks) -> Result<Option<Tensor>> {
+    let processes = ranks.count() as i64;
+    let count = styles.size()[0] * processes;
     if count < 2 {
         return Ok(None);
     }
@@ -132,14 +155,33 @@ pub fn style_prior(styles: &Tensor) -> Result<Option<Tensor>> {
         1,
     )?;
     let sums = |x: &Tensor| x.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
-    let pairs = sums(&off_prior)?
-        .f_square()?
-        .f_sub(&sums(&off_prior.f_square()?)?)?;
+    let own = sums(&off_prior)?;
+    let mut pairs = own.f_square()?.f_sub(&sums(&off_prior.f_square()?)?)?;
+    if processes > 1 {
+        // Pairs with styles of other processes count once here and once there, but their gradient
+        // with respect to the styles here comes from here alone.
+        let fixed = own.f_detach()?;
+        let others = sum_over(ranks, &fixed)?.f_sub(&fixed)?;
+        let crossing = own.f_mul_scalar(2.0)?.f_sub(&fixed)?.f_mul(&others)?;
+        pairs = pairs.f_add(&crossing)?;
+    }
     let pairs_of_both = pairs.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?;
-    let number = (count * (count - 1)) as f64;
+    let number = (count * (count - 1)) as f64 / processes as f64;
     Ok(Some(
         pairs_of_both.f_mean(Kind::Float)?.f_div_scalar(number)?,
     ))
+}
+
+/// The sum over all `ranks` of `values`, of which no gradient is wanted.
+fn sum_over(ranks: &Ranks, values: &Tensor) -> Result<Tensor> {
+    let flat = values.f_to_kind(Kind::Double)?.f_reshape([-1])?;
+    let mut numbers = Vec::<f64>::try_from(flat)?;
+    ranks.agree(&mut numbers, false)?;
+    let means = Tensor::f_from_slice(&numbers)?.f_reshape(values.size())?;
+    let sums = means.f_mul_scalar(ranks.count() as f64)?;
+    Ok(sums
+        .f_to_kind(values.kind())?
+        .f_to_device(values.device())?)
 }
 
 /// What scores are driven to.
@@ -258,9 +300,10 @@ mod tests {
         let styles = Tensor::from_slice(&[1.0_f32, 0.0, 2.0, 0.0, -1.0, 2.0]).view([3, 2, 1, 1]);
         // Pairs of the first number: 2, −1, −2; of its square less 1, 0, 3 and 0: 0, 0, 0. Of the
         // second: 0, 0, 0; of −1, −1 and 3: 1, −3, −3.
-        let found = style_prior(&styles).unwrap().unwrap();
+        let found = style_prior(&styles, &Ranks::alone()).unwrap().unwrap();
         assert_close(&found, (-1.0 / 3.0 - 5.0 / 3.0) / 2.0);
-        assert!(style_prior(&styles.narrow(0, 0, 1)).unwrap().is_none());
+        let one = styles.narrow(0, 0, 1);
+        assert!(style_prior(&one, &Ranks::alone()).unwrap().is_none());
     }
 
     #[test]
@@ -268,8 +311,8 @@ mod tests {
         let drawn = |shift: f64, factor: f64| {
             let mut random = crate::trainer::noise_generator(5, 0);
             let styles = munit::networks::normal(&mut random, &[4000, 2, 1, 1]).unwrap();
-            let distance = style_prior(&(styles * factor + shift)).unwrap().unwrap();
-            distance.double_value(&[])
+            let distance = style_prior(&(styles * factor + shift), &Ranks::alone()).unwrap();
+            distance.unwrap().double_value(&[])
         };
         assert!(drawn(0.0, 1.0).abs() < 0.01);
         // 1 + (1 + 1 − 1)², and (4 − 1)².
@@ -291,5 +334,8 @@ mod tests {
             losses.read().unwrap(),
             [("distance", 1.5), ("divergence", 5.0), ("total", 17.5)]
         );
+        let named = losses.named(&["total", "distance"]).unwrap().unwrap();
+        assert_eq!(named, Tensor::from_slice(&[17.5_f32, 1.5]));
+        assert!(losses.named(&["total", "other"]).unwrap().is_none());
     }
 }

@@ -43,7 +43,7 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {}", sentence(&error));
+            tell(&format!("{name}: {}", sentence(&error)));
             ExitCode::FAILURE
         }
     }
@@ -65,6 +65,12 @@ fn completions() -> Arg {
         .value_parser(clap::value_parser!(Shell))
         .exclusive(true)
         .help("Print what makes a shell complete this program's command lines")
+}
+
+/// Writes `text` and a line break to the standard error, if it is still there: the terminal of a run may
+/// be closed.
+pub fn tell(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Writes `text` and a line break to the standard output.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::checkpoint::{self, KeptFigure};
 use crate::config::TrainConfig;
@@ -175,26 +175,6 @@ impl Judge {
         let value = self.readings.iter().sum::<f64>() / count;
         value.is_finite().then_some(KeptFigure { name, value })
     }
-
-    /// Refuses a figure that the run does not have.
-    ///
-    /// # Errors
-    /// A sentence with the nearest of the `known` ones.
-    pub fn check(&self, known: &[&str]) -> Result<()> {
-        let Some(name) = &self.name else {
-            return Ok(());
-        };
-        if known.contains(&name.as_str()) {
-            return Ok(());
-        }
-        let nearest = known.iter().max_by(|one, other| {
-            strsim::jaro_winkler(name, one).total_cmp(&strsim::jaro_winkler(name, other))
-        });
-        bail!(
-            "keep_best is {name}, but this run has no such figure; the nearest is {}",
-            nearest.copied().unwrap_or_default()
-        );
-    }
 }
 
 #[cfg(test)]
@@ -259,20 +239,5 @@ mod tests {
         let mut none = Judge::new(None);
         none.observe(&[("gen_total", 1.0)]);
         assert_eq!(none.figure(), None);
-    }
-
-    #[test]
-    fn an_unknown_figure_is_refused_with_the_nearest() {
-        let judge = Judge::new(Some("gen_recon_xb".to_owned()));
-        let known = ["dis_total", "gen_recon_x_a", "gen_recon_x_b"];
-        let sentence = judge.check(&known).unwrap_err().to_string();
-        assert!(
-            sentence.ends_with("the nearest is gen_recon_x_b"),
-            "{sentence}"
-        );
-        Judge::new(Some("dis_total".to_owned()))
-            .check(&known)
-            .unwrap();
-        Judge::new(None).check(&known).unwrap();
     }
 }

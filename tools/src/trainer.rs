@@ -164,7 +164,7 @@ pub struct Trainer {
     perceptual: Option<PerceptualNetwork>,
     /// Iterations done.
     pub iteration: u64,
-    processes: usize,
+    ranks: Ranks,
 }
 
 /// Separates the seeds of the four networks of a run.
@@ -251,7 +251,7 @@ impl Trainer {
             discriminator_parameters,
             perceptual,
             iteration: 0,
-            processes: 1,
+            ranks: Ranks::alone(),
         })
     }
 
@@ -263,13 +263,13 @@ impl Trainer {
     pub fn average_over(&mut self, ranks: &Ranks) -> Result<()> {
         self.generator_parameters.average_over(ranks)?;
         self.discriminator_parameters.average_over(ranks)?;
-        self.processes = ranks.count();
+        self.ranks = ranks.clone();
         Ok(())
     }
 
     /// How many trainers' gradients are averaged, this one's included.
     pub fn processes(&self) -> usize {
-        self.processes
+        self.ranks.count()
     }
 
     /// Takes the state that it has been given for that after `iteration` iterations.
@@ -419,7 +419,13 @@ impl Trainer {
                 discriminator.forward(&augment(pictures[1], changes, noise)?)?,
             ]),
             _ => {
-                let both = augment(&join(&pictures)?, changes, noise)?;
+                // One after the other, so that each picture has the numbers that it would have in one
+                // process.
+                let seen = [
+                    augment(pictures[0], changes, noise)?,
+                    augment(pictures[1], changes, noise)?,
+                ];
+                let both = join(&[&seen[0], &seen[1]])?;
                 let mut scores = [vec![], vec![]];
                 for both in discriminator.forward(&both)? {
                     for (scores, part) in scores.iter_mut().zip(part(&both, &pictures)?) {
@@ -442,7 +448,7 @@ impl Trainer {
         match self.config.architecture().family {
             Family::Munit => {
                 let drawn = self.draw_styles(&content.a, noise)?;
-                let style = match self.config.encoded_styles_at(self.iteration) {
+                let style = match self.encoded_styles() {
                     0 => drawn,
                     _ => Pair::try_new(|domain| {
                         let own = self.generators.get(domain).encode_style(x.get(domain))?;
@@ -630,7 +636,8 @@ impl Trainer {
             terms.add("gen_diversity_b", weight, difference(&varied.b, x_ab)?)?;
         }
         if config.style_prior_w > 0.0
-            && let (Some(prior_a), Some(prior_b)) = (style_prior(&own.a)?, style_prior(&own.b)?)
+            && let Some(prior_a) = style_prior(&own.a, &self.ranks)?
+            && let Some(prior_b) = style_prior(&own.b, &self.ranks)?
         {
             terms.add("gen_style_prior_a", config.style_prior_w, prior_a)?;
             terms.add("gen_style_prior_b", config.style_prior_w, prior_b)?;
@@ -807,13 +814,21 @@ impl Trainer {
     /// ones. No gradient flows back through them, lest the encoder give away what is easy to imitate.
     fn mix_styles(&self, encoded: &Tensor, drawn: &Tensor) -> Result<Tensor> {
         let batch = drawn.size()[0];
-        match self.config.encoded_styles_at(self.iteration).min(batch) {
+        match self.encoded_styles().min(batch) {
             0 => Ok(drawn.shallow_clone()),
             count => join(&[
                 &encoded.f_detach()?.f_narrow(0, 0, count)?,
                 &drawn.f_narrow(0, count, batch - count)?,
             ]),
         }
+    }
+
+    /// How many of the translations of this process have encoded styles: the first ones of the whole
+    /// batch have them, whichever process they fall to.
+    fn encoded_styles(&self) -> i64 {
+        let range = self.ranks.share().of(self.config.batch_size);
+        let of_batch = self.config.encoded_styles_at(self.iteration);
+        (of_batch - range.start as i64).clamp(0, range.len() as i64)
     }
 
     /// For half of the translations, which is enough to compare, contents and other styles.

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::DeviceChoice;
 use munit_tools::augmentation::Augmentation;
 use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
-use munit_tools::program;
+use munit_tools::program::{self, tell};
 use munit_tools::ranks::Ranks;
 use munit_tools::recipe::{Recipe, Task};
 use munit_tools::run::{self, BegunOtherwise, Outcome, RunFolder};
@@ -192,13 +192,13 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
         return run::follow(device, ranks);
     }
     let mut config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
+    // What is asked for is the batch of each process; a run's own configuration has the whole one.
+    if !resume || arguments.config.is_some() || arguments.batch_size.is_some() {
+        config.batch_size = config.batch_size.saturating_mul(ranks.count());
+    }
     config
         .check()
         .map_err(|problem| name_flag(problem, arguments))?;
-    // What is asked for is the batch of each process; a run's own configuration has the whole one.
-    if !resume || arguments.config.is_some() || arguments.batch_size.is_some() {
-        config.batch_size *= ranks.count();
-    }
     let device = ranks.device(arguments.device.resolve()?);
     config.precision = config.precision.resolve(device);
     let run_folder = match (arguments.check, run_folder) {
@@ -209,32 +209,32 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
     let preview = arguments.preview.map(|port| port.unwrap_or(PREVIEW_PORT));
     let outcome = run::run(config, &run_folder, device, resume, preview, ranks)
         .map_err(|problem| name_changed_flag(problem, arguments, ranks.count()))?;
-    eprintln!("report: {}", run_folder.report().display());
+    tell(&format!("report: {}", run_folder.report().display()));
     match outcome {
         Outcome::Finished(model) => {
             let word = program::shell_word(&model);
-            eprintln!("model: {}", model.display());
+            tell(&format!("model: {}", model.display()));
             if let Some(best) = RunInfo::of(run_folder.path())?.best {
-                eprintln!(
+                tell(&format!(
                     "best by {}: {} (munit-export {} best.safetensors --best)",
                     best.figure.name,
                     best.checkpoint.display(),
                     program::shell_word(run_folder.path())
-                );
+                ));
             }
-            eprintln!(
+            tell(&format!(
                 "translate a picture: munit-translate {word} picture.jpg translated.jpg --seed 1"
-            );
-            eprintln!(
+            ));
+            tell(&format!(
                 "try it live: gst-launch-1.0 v4l2src ! videoconvert ! munitfilter model={word} ! videoconvert ! autovideosink"
-            );
+            ));
         }
         Outcome::Stopped(checkpoint) => {
-            eprintln!("stopped; checkpoint: {}", checkpoint.display());
-            eprintln!(
+            tell(&format!("stopped; checkpoint: {}", checkpoint.display()));
+            tell(&format!(
                 "go on with: munit-train --resume {}",
                 program::shell_word(run_folder.path())
-            );
+            ));
         }
     }
     Ok(())

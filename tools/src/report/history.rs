@@ -122,6 +122,16 @@ impl History {
         Ok(())
     }
 
+    /// Waits until all events are on the disk.
+    ///
+    /// # Errors
+    /// A sentence that names the file, if it cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .with_context(|| format!("{}: cannot write", self.path.display()))
+    }
+
     /// All events, oldest first.
     pub fn events(&self) -> &[Event] {
         &self.events

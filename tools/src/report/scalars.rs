@@ -20,7 +20,7 @@ const FIXED_COLUMNS: [&str; 2] = ["iteration", "seconds"];
 
 /// Writes `losses.csv` (header `iteration,seconds,NAME…`, one row for each logged iteration;
 /// `seconds` is the time spent training, interruptions left out) and a TensorBoard event file.
-/// Rows reach the files at once: a killed run loses none.
+/// Rows reach the files at once: a killed run loses none. They reach the disk with [`Self::sync`].
 pub struct ScalarLog {
     path: PathBuf,
     names: Vec<String>,
@@ -93,6 +93,17 @@ impl ScalarLog {
             .write_all(row.line(self.names.len()).as_bytes())
             .with_context(|| format!("{}: cannot write", self.path.display()))?;
         self.events.scalars(iteration, values)
+    }
+
+    /// Waits until all rows are on the disk.
+    ///
+    /// # Errors
+    /// A sentence that names the file, if it cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .with_context(|| format!("{}: cannot write", self.path.display()))?;
+        self.events.sync()
     }
 
     /// Shows a picture, for example a rendered [`super::Sheet`], in TensorBoard.

@@ -166,6 +166,16 @@ impl EventWriter {
         )
     }
 
+    /// Waits until all events are on the disk.
+    ///
+    /// # Errors
+    /// A sentence that names the file, if it cannot be written.
+    pub fn sync(&self) -> Result<()> {
+        self.file
+            .sync_data()
+            .with_context(|| format!("{}: cannot write", self.path.display()))
+    }
+
     fn event(&mut self, iteration: u64, what: What) -> Result<()> {
         let event = Event {
             wall_time: since_epoch().as_secs_f64(),

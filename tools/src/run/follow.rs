@@ -10,10 +10,10 @@ use super::problem::explain;
 use super::{data_layout, loader_settings, stop_on_signals};
 use crate::checkpoint;
 use crate::config::TrainConfig;
-use crate::data::{Loader, LoaderSettings};
+use crate::data::{Loader, LoaderSettings, PictureSet};
 use crate::preflight::Sets;
 use crate::ranks::{Order, Ranks};
-use crate::trainer::{Trainer, noise_generator};
+use crate::trainer::{Pair, Trainer, noise_generator};
 
 /// Does what the first of `ranks` says on `device`, until that has all it wants.
 ///
@@ -34,7 +34,14 @@ pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
                 };
                 let mut current = match follower.take() {
                     Some(current) if goes_on(&current) => current,
-                    _ => Follower::new(*config, iteration, pictures, device, ranks)?,
+                    // The run has gone back, with the pictures that it was begun with.
+                    Some(Follower { pictures, .. }) => {
+                        Follower::new(*config, iteration, pictures, device, ranks)?
+                    }
+                    None => {
+                        let found = found_pictures(&config, pictures)?;
+                        Follower::new(*config, iteration, found, device, ranks)?
+                    }
                 };
                 checkpoint::synchronise(&mut current.trainer, ranks)?;
                 follower = Some(current);
@@ -48,7 +55,19 @@ pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
     }
 }
 
+/// The training pictures, which must have the `fingerprints` of the first process's.
+fn found_pictures(config: &TrainConfig, fingerprints: [u32; 2]) -> Result<Pair<PictureSet>> {
+    let training = Sets::scan(&data_layout(config)?)?.training;
+    ensure!(
+        [training.a.fingerprint(), training.b.fingerprint()] == fingerprints,
+        "the training pictures here are not those of the first process; all need the same ones \
+         under the same paths"
+    );
+    Ok(training)
+}
+
 struct Follower {
+    pictures: Pair<PictureSet>,
     trainer: Trainer,
     loader: Loader,
 }
@@ -57,16 +76,10 @@ impl Follower {
     fn new(
         config: TrainConfig,
         iteration: u64,
-        pictures: [u32; 2],
+        pictures: Pair<PictureSet>,
         device: Device,
         ranks: &Ranks,
     ) -> Result<Self> {
-        let training = Sets::scan(&data_layout(&config)?)?.training;
-        ensure!(
-            [training.a.fingerprint(), training.b.fingerprint()] == pictures,
-            "the training pictures here are not those of the first process; all need the same ones \
-             under the same paths"
-        );
         let perceptual = load_perceptual(&config, device)?;
         let settings = LoaderSettings {
             share: ranks.share(),
@@ -79,14 +92,18 @@ impl Follower {
             })
             .map_err(|error| explain(error, &config))?;
         trainer.iteration = iteration;
+        let (a, b) = (pictures.a.clone(), pictures.b.clone());
         Ok(Self {
+            pictures,
             trainer,
-            loader: Loader::new(training.a, training.b, settings, iteration)?,
+            loader: Loader::new(a, b, settings, iteration)?,
         })
     }
 
     fn train(&mut self, ranks: &Ranks, stop: &AtomicBool) -> Result<()> {
-        let Self { trainer, loader } = self;
+        let Self {
+            trainer, loader, ..
+        } = self;
         let config = trainer.config().clone();
         let batch = loader
             .next_batch()

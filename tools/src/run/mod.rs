@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use munit::atomic_file;
 use munit::config::Domain;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tch::{Device, Kind};
 
@@ -55,7 +55,7 @@ pub enum Outcome {
 /// from the beginning if the run was ended before it had one. Of several `ranks` this must be the
 /// first; the others [`follow`].
 ///
-/// Ctrl-C and SIGTERM end the program at once as long as nothing is trained; from the first
+/// Ctrl-C, SIGTERM and SIGHUP end the program at once as long as nothing is trained; from the first
 /// iteration on they end the run after the current one, with a checkpoint.
 ///
 /// # Errors
@@ -134,9 +134,8 @@ pub fn run(
     }
     atomic_text(&folder.config_file(), &config.to_yaml()?)?;
 
-    let saved = resumed.is_some();
-    // Some gigabytes, of no more use.
-    drop(resumed);
+    // The rest is some gigabytes, of no more use.
+    let saved = resumed.map(|checkpoint| checkpoint.header);
     let samples = choose_samples(&config, &sets, device)?;
     let mut training = Training::begin(Prepared {
         folder,
@@ -169,8 +168,8 @@ pub fn run(
     Ok(Outcome::Finished(folder.model()))
 }
 
-/// Set once by Ctrl-C or SIGTERM; a second one ends the program at once, in case the first is not
-/// heeded quickly enough.
+/// Set once by Ctrl-C, SIGTERM or SIGHUP; a second Ctrl-C or SIGTERM ends the program at once, in case
+/// the first is not heeded quickly enough.
 fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -178,7 +177,21 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             .and_then(|_| flag::register(signal, Arc::clone(&stop)))
             .context("cannot watch for Ctrl-C")?;
     }
+    // A terminal that is closed may send it several times.
+    if !is_ignored(SIGHUP) {
+        flag::register(SIGHUP, Arc::clone(&stop)).context("cannot watch for SIGHUP")?;
+    }
     Ok(stop)
+}
+
+/// Whether this process was started to ignore `signal`, as nohup does with SIGHUP.
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: the action is a plain structure, and is only read into.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Says what is trained on, and where there is little to learn, which a run would show only after

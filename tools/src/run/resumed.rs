@@ -169,6 +169,7 @@ mod tests {
             }),
             perceptual: Some(7),
             figure: None,
+            gradient_penalties: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tch::Device;
+use tch::{Device, Tensor};
 
 use super::atomic_text;
 use super::folder::RunFolder;
@@ -12,10 +12,10 @@ use super::perceptual::load_perceptual;
 use super::pictures::loader_settings;
 use super::problem::explain;
 use super::rollback::{MOST_ROLLBACKS, earlier_state};
-use crate::checkpoint::{self, NotFinite};
+use crate::checkpoint::{self, CheckpointHeader, NotFinite};
 use crate::config::{Rollback, TrainConfig};
 use crate::data::{Loader, LoaderSettings};
-use crate::losses::StepLosses;
+use crate::losses::{GRADIENT_PENALTIES, StepLosses};
 use crate::preflight::{Preflight, Sets};
 use crate::preview::Preview;
 use crate::ranks::{Order, Ranks};
@@ -26,7 +26,7 @@ use crate::report::{History, Progress, ScalarLog};
 use crate::retention::{Judge, Retention};
 use crate::samples::Samples;
 use crate::trainer::{Trainer, noise_generator};
-use crate::watch::{Finding, Probe, Trouble, Watch, figures};
+use crate::watch::{Finding, Probe, Trouble, Watch};
 
 /// Losses beside the progress bar.
 const SHOWN_LOSSES: [&str; 5] = [
@@ -50,6 +50,8 @@ pub(super) struct Training<'r> {
     probe: Probe,
     watch: Watch,
     judge: Judge,
+    /// The newest [`GRADIENT_PENALTIES`], which belong to the losses of the iterations until the next.
+    gradient_penalties: Option<Tensor>,
     log: ScalarLog,
     history: History,
     progress: Progress,
@@ -58,6 +60,9 @@ pub(super) struct Training<'r> {
     ranks: &'r Ranks,
     /// Whether this process or another has been asked to stop.
     stopped: bool,
+    /// Whether an iteration has begun to change the networks and has not come to its end, so that their
+    /// state is that of no iteration.
+    is_amid_iteration: bool,
     /// Iterations done in the newest checkpoint.
     saved: Option<u64>,
     saved_at: Instant,
@@ -77,8 +82,8 @@ pub(super) struct Prepared<'r> {
     pub ranks: &'r Ranks,
     /// Whether a run goes on, be it from its beginning.
     pub resume: bool,
-    /// Whether the state of `trainer` lies in a checkpoint.
-    pub saved: bool,
+    /// What the checkpoint says that the state of `trainer` lies in, if there is one.
+    pub saved: Option<CheckpointHeader>,
 }
 
 impl<'r> Training<'r> {
@@ -123,7 +128,8 @@ impl<'r> Training<'r> {
             probe: Probe::new(samples.pictures(), samples.fixed_styles())?,
             progress: Progress::new(iteration, config.max_iter, 2 * config.batch_size as u64),
             page: ReportPage::open(folder.path(), resume_at)?,
-            saved: saved.then_some(iteration),
+            gradient_penalties: saved.as_ref().and_then(penalties),
+            saved: saved.map(|header| header.iteration),
             saved_at: Instant::now(),
             folder,
             device,
@@ -139,6 +145,7 @@ impl<'r> Training<'r> {
             preview,
             ranks,
             stopped: false,
+            is_amid_iteration: false,
         };
         // So that there is something to open from the first minute on.
         training.write_page(RunState::Running, false)?;
@@ -191,7 +198,13 @@ impl<'r> Training<'r> {
         loop {
             let mut lost = None;
             while lost.is_none() && !self.is_done() && !self.stopped {
-                lost = self.iterate(stop)?;
+                lost = match self.iterate(stop) {
+                    Ok(lost) => lost,
+                    Err(error) => {
+                        self.rescue();
+                        return Err(error);
+                    }
+                };
             }
             if lost.is_none() && self.saved != Some(self.trainer.iteration) {
                 lost = self.save_checkpoint()?;
@@ -203,25 +216,42 @@ impl<'r> Training<'r> {
         }
     }
 
+    /// Saves what has been learnt before the run ends with an error, if it is whole. Why this cannot be
+    /// done either, on a full disk for instance, is told by that error.
+    fn rescue(&mut self) {
+        let iteration = self.trainer.iteration;
+        let is_new = iteration > self.saved.unwrap_or_default();
+        if is_new && !self.is_amid_iteration && matches!(self.write_checkpoint(), Ok(None)) {
+            self.progress.log_line(&format!(
+                "munit-train: the run ends with an error; the checkpoint of iteration {iteration} is saved"
+            ));
+        }
+    }
+
     /// One iteration. What it returns has cost the weights.
     fn iterate(&mut self, stop: &AtomicBool) -> Result<Option<Finding>> {
         self.tell_of_pictures()?;
-        self.ranks.lead(Order::Train)?;
         let batch = self
             .loader
             .next_batch()
             .map_err(|error| self.explain(error))?;
+        self.ranks.lead(Order::Train)?;
         let config = self.trainer.config();
         let stream = config.noise_stream(self.trainer.iteration);
         let mut random = noise_generator(config.seed, stream);
         let share = self.ranks.share();
+        self.is_amid_iteration = true;
         let mut losses = self
             .trainer
             .step(&batch.a, &batch.b, &mut |shape| {
                 share.normal(&mut random, shape)
             })
             .map_err(|error| self.explain(error))?;
+        self.is_amid_iteration = false;
         self.stopped = losses.agree(self.ranks, stop.load(Ordering::Relaxed))?;
+        if let Some(computed) = losses.named(&GRADIENT_PENALTIES)? {
+            self.gradient_penalties = Some(computed);
+        }
         let lost = self.read(&losses)?;
         self.progress.advance(self.trainer.iteration);
         if lost.is_some() {
@@ -239,7 +269,14 @@ impl<'r> Training<'r> {
             self.write_page(RunState::Running, true)?;
         }
         if let Some(preview) = &mut self.preview {
-            preview.show(&self.trainer, &self.samples, &self.progress)?;
+            let shown = preview.show(&self.trainer, &self.samples, &self.progress);
+            if let Err(error) = shown.map_err(|error| self.explain(error)) {
+                let error = crate::program::sentence(&error);
+                self.progress.log_line(&format!(
+                    "munit-train: the preview shows no more samples: {error}"
+                ));
+                self.preview = None;
+            }
         }
         Ok(None)
     }
@@ -250,9 +287,14 @@ impl<'r> Training<'r> {
         let mut values = Vec::new();
         // To read the losses is to wait for a device that could be given the next iteration.
         if iteration % config.log_iter == 0 {
-            let losses = losses.read()?;
-            let known: Vec<&str> = losses.iter().map(|(name, _)| *name).collect();
-            self.judge.check(&[known, figures::all()].concat())?;
+            let mut losses = losses.read()?;
+            if losses
+                .iter()
+                .all(|(name, _)| !GRADIENT_PENALTIES.contains(name))
+                && let Some(newest) = self.newest_penalties()?
+            {
+                losses.extend(GRADIENT_PENALTIES.into_iter().zip(newest.map(f64::from)));
+            }
             values.extend_from_slice(&losses);
             let shown: Vec<(&str, f64)> = SHOWN_LOSSES
                 .iter()
@@ -278,6 +320,13 @@ impl<'r> Training<'r> {
             self.tell(finding)?;
         }
         Ok(lost)
+    }
+
+    fn newest_penalties(&self) -> Result<Option<[f32; 2]>> {
+        let values = self.gradient_penalties.as_ref().map(Vec::<f32>::try_from);
+        Ok(values
+            .transpose()?
+            .and_then(|values| values.try_into().ok()))
     }
 
     fn tell(&mut self, finding: Finding) -> Result<()> {
@@ -333,12 +382,27 @@ impl<'r> Training<'r> {
             || self.saved_at.elapsed() >= longest_unsaved
     }
 
-    /// Writes a checkpoint, and removes those that it supersedes. Weights that are lost are not saved.
+    /// Saves a checkpoint, from which all processes go on. Weights that are lost are not saved.
     fn save_checkpoint(&mut self) -> Result<Option<Finding>> {
+        let lost = self.write_checkpoint()?;
+        if lost.is_none() {
+            // Also in the other processes the run goes on from what the checkpoint holds.
+            self.send_state()?;
+        }
+        Ok(lost)
+    }
+
+    /// Writes a checkpoint, and removes those that it supersedes.
+    fn write_checkpoint(&mut self) -> Result<Option<Finding>> {
+        // Not even a power cut may leave a checkpoint and take losses from before it.
+        self.log.sync()?;
+        self.history.sync()?;
         let iteration = self.trainer.iteration;
         let folder = self.folder.checkpoints();
         let figure = self.judge.figure();
-        match checkpoint::save(&self.trainer, self.fingerprints, figure, &folder) {
+        let penalties = self.newest_penalties()?;
+        let finite = penalties.filter(|penalties| penalties.iter().all(|value| value.is_finite()));
+        match checkpoint::save(&self.trainer, self.fingerprints, figure, finite, &folder) {
             Ok(_) => {}
             Err(error) => match error.downcast::<NotFinite>() {
                 Ok(lost) => {
@@ -358,8 +422,6 @@ impl<'r> Training<'r> {
         Retention::new(self.trainer.config()).apply(&folder, iteration)?;
         self.saved = Some(iteration);
         self.saved_at = Instant::now();
-        // Also in the other processes the run goes on from what the checkpoint holds.
-        self.send_state()?;
         Ok(None)
     }
 
@@ -396,14 +458,15 @@ impl<'r> Training<'r> {
         let state = earlier_state(&folder, from, &config.rollbacks)?;
         let to = state.as_ref().map_or(0, |state| state.header.iteration);
         config.rollbacks.push(Rollback { from, to });
-        match state {
-            Some(state) => state.restore(&mut self.trainer)?,
-            None => {
-                let perceptual = load_perceptual(&config, self.device)?;
-                self.trainer = Trainer::new(config.clone(), self.device, perceptual)
-                    .map_err(|error| explain(error, &config))?;
-                self.trainer.average_over(self.ranks)?;
-            }
+        self.gradient_penalties = state.as_ref().and_then(|state| penalties(&state.header));
+        // Anew even where a checkpoint is restored: the other processes begin anew, too, and all must
+        // find out together in which order gradients come.
+        let perceptual = load_perceptual(&config, self.device)?;
+        self.trainer = Trainer::new(config.clone(), self.device, perceptual)
+            .map_err(|error| explain(error, &config))?;
+        self.trainer.average_over(self.ranks)?;
+        if let Some(state) = state {
+            state.restore(&mut self.trainer)?;
         }
         self.trainer.set_rollbacks(config.rollbacks.clone());
         // Were they left, a run that is killed now would go on from them. Killed before the next
@@ -459,6 +522,12 @@ impl<'r> Training<'r> {
     fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         explain(error, self.trainer.config())
     }
+}
+
+fn penalties(header: &CheckpointHeader) -> Option<Tensor> {
+    header
+        .gradient_penalties
+        .map(|values| Tensor::from_slice(&values))
 }
 
 fn loader(sets: &Sets, config: &TrainConfig, iteration: u64, ranks: &Ranks) -> Result<Loader> {

@@ -1,5 +1,6 @@
 //! The figures of the watch by name.
 
+use munit::config::Family;
 use munit::{Direction, Domain};
 
 /// Mean absolute difference of translations of the same picture in different styles, in a range of
@@ -36,6 +37,15 @@ pub fn all() -> Vec<&'static str> {
     of_directions
         .chain(Domain::ALL.into_iter().map(accuracy))
         .collect()
+}
+
+/// The figures that networks of `family` have: UNIT has one translation of a picture, no diversity.
+pub fn of(family: Family) -> Vec<&'static str> {
+    let mut figures = all();
+    if family == Family::Unit {
+        figures.retain(|name| Direction::ALL.iter().all(|way| diversity(*way) != *name));
+    }
+    figures
 }
 
 /// Whether `name` is that of a figure of the watch, not of a loss.

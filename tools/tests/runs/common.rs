@@ -164,6 +164,11 @@ impl Running {
         }
     }
 
+    /// From now on nobody reads its standard error.
+    pub fn close_errors(&mut self) {
+        self.child().stderr = None;
+    }
+
     /// The most memory that it has taken by its end, in bytes.
     pub fn peak_memory(&mut self) -> f64 {
         let status = format!("/proc/{}/status", self.child().id());

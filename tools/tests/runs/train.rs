@@ -6,7 +6,8 @@ use std::process::Output;
 use std::time::Duration;
 
 use crate::common::{
-    MUNIT_EXPORT, MUNIT_INFO, MUNIT_TRAIN, Place, assert_says, config, failed, succeeded, text,
+    MUNIT_EXPORT, MUNIT_INFO, MUNIT_TRAIN, Place, Running, assert_says, config, failed, succeeded,
+    text,
 };
 use image::{Rgb, RgbImage};
 use rand::RngExt;
@@ -145,6 +146,42 @@ fn a_killed_modern_run_goes_on_to_the_same_end() {
     ] {
         assert!(header.contains(term), "{header}");
     }
+}
+
+#[test]
+fn gradient_penalties_are_logged_whenever_losses_are() {
+    let place = Place::new();
+    // Every tenth iteration is logged, and after every sixteenth there is a penalty.
+    let text = MODERN
+        .replace("log_iter: 1\n", "")
+        .replace("r1_every: 3\n", "");
+    fs::write(place.path("modern.yaml"), text).unwrap();
+    let anew = "--config modern.yaml --device cpu --threads 1";
+    succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole --iterations 40")));
+    let rows = place.losses("whole");
+    let column = |name: &str| {
+        let place = rows[0].split(',').position(|known| known == name).unwrap();
+        let cells = rows[1..]
+            .iter()
+            .map(|row| row.split(',').nth(place).unwrap());
+        cells
+            .map(|cell| cell.parse().unwrap())
+            .collect::<Vec<f64>>()
+    };
+    for name in ["dis_r1_a", "dis_r1_b"] {
+        let [ten, twenty, thirty, forty] = column(name)[..] else {
+            panic!("{rows:?}");
+        };
+        assert!(ten > 0.0 && ten != twenty && twenty == thirty && thirty != forty);
+    }
+    // They are remembered by checkpoints.
+    let halves = format!("{anew} --out halves --iterations 40");
+    let mut running = place.start(MUNIT_TRAIN, &halves);
+    running.wait_until("a checkpoint", || place.checkpoint("halves", 18).exists());
+    running.signal("KILL");
+    running.wait();
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume halves")));
+    assert_eq!(place.losses("halves"), rows);
 }
 
 #[test]
@@ -410,6 +447,56 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
         &format!("{ANEW} --out whole --iterations {last}"),
     ));
     assert_same_end(&place, "whole", "stopped", last);
+}
+
+#[test]
+fn a_run_whose_terminal_is_closed_leaves_a_checkpoint() {
+    let place = eventful();
+    let start = format!("{ANEW} --out run --iterations 1000000 --checkpoint-every 1000000");
+    let mut running = place.start(MUNIT_TRAIN, &start);
+    running.wait_for_rows(&place.path("run"), 2);
+    running.close_errors();
+    // The shell and the terminal send one each.
+    running.signal("HUP");
+    running.signal("HUP");
+    let (status, _) = running.wait();
+    assert_eq!(status, Some(0));
+    let reached = place.losses("run").len() as u64 - 1;
+    assert!(place.checkpoint("run", reached).exists());
+}
+
+#[test]
+fn a_run_that_shall_outlive_its_terminal_does() {
+    let place = eventful();
+    let rows = |run: &str| place.losses(run).len();
+    let command = format!("trap '' HUP; exec {MUNIT_TRAIN} {ANEW} --out run --iterations 1000000");
+    let mut running = Running::new(place.command("sh", ["-c", &command]));
+    running.wait_for_rows(&place.path("run"), 2);
+    running.signal("HUP");
+    running.wait_for_rows(&place.path("run"), rows("run") + 5);
+    running.signal("TERM");
+    assert_eq!(running.wait().0, Some(0));
+}
+
+#[test]
+fn what_has_been_learnt_is_saved_before_a_run_ends_with_an_error() {
+    let place = eventful();
+    let configuration = fs::read_to_string(place.path("eventful.yaml")).unwrap();
+    let often =
+        format!("{configuration}image_display_iter: 7\n").replace("snapshot_save_iter: 10", "");
+    fs::write(place.path("eventful.yaml"), often).unwrap();
+    // No file can take the place of a folder.
+    fs::create_dir_all(place.path("run/samples.png/folder")).unwrap();
+    let output = place.run(MUNIT_TRAIN, &format!("{ANEW} --out run --iterations 20"));
+    let errors = text(&output.stderr);
+    assert_says(&failed(output), &["samples.png"]);
+    assert_says(&errors, &["the checkpoint of iteration 7 is saved"]);
+    assert!(place.checkpoint("run", 7).exists());
+
+    fs::remove_dir_all(place.path("run/samples.png")).unwrap();
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run")));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{ANEW} --out whole --iterations 20")));
+    assert_same_end(&place, "whole", "run", 20);
 }
 
 #[cfg(not(feature = "mpi"))]
