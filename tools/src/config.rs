@@ -273,6 +273,12 @@ pub struct TrainConfig {
     /// Names in that folder, one a line.
     pub data_list_test_b: Option<PathBuf>,
 
+    /// *Ours:* the model whose generators the run begins with, instead of random ones: a file, or the
+    /// name of a shipped model.
+    pub from_model: Option<PathBuf>,
+    /// *Ours:* SHA-256 of that model's file, in hexadecimal digits. The program writes it.
+    pub from_model_sha256: Option<String>,
+
     /// *Ours:* what pictures of domain a show, for the model file.
     pub domain_a: Option<String>,
     /// *Ours:* what pictures of domain b show, for the model file.
@@ -359,6 +365,8 @@ impl Default for TrainConfig {
             data_list_train_b: None,
             data_folder_test_b: None,
             data_list_test_b: None,
+            from_model: None,
+            from_model_sha256: None,
             domain_a: None,
             domain_b: None,
             data_description: None,
@@ -380,6 +388,24 @@ impl TrainConfig {
         match recipe {
             Recipe::Classic => Self::default(),
             Recipe::Modern => Self::modern(),
+        }
+    }
+
+    /// The same with other generators, and discriminators as wide as these.
+    pub fn with_architecture(self, architecture: &Architecture) -> Self {
+        Self {
+            trainer: match architecture.family {
+                Family::Munit => TrainerKind::Munit,
+                Family::Unit => TrainerKind::Unit,
+            },
+            input_dim_a: architecture.input_dim_a,
+            input_dim_b: architecture.input_dim_b,
+            discriminator: DiscriminatorConfig {
+                dim: architecture.generator.dim,
+                ..self.discriminator
+            },
+            generator: architecture.generator.clone(),
+            ..self
         }
     }
 
@@ -411,6 +437,18 @@ impl TrainConfig {
     /// # Errors
     /// A sentence that names the file and, for an unknown key, the nearest known one.
     pub fn read(path: &Path, recipe: Option<Recipe>) -> Result<Self> {
+        Self::read_for(path, recipe, None)
+    }
+
+    /// The same, where keys of the generators that the file leaves out are as in `architecture`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_for(
+        path: &Path,
+        recipe: Option<Recipe>,
+        architecture: Option<&Architecture>,
+    ) -> Result<Self> {
         let content = fs::read(path)
             .with_context(|| format!("{}: cannot read the configuration", path.display()))?;
         let Ok(text) = String::from_utf8(content) else {
@@ -419,20 +457,28 @@ impl TrainConfig {
                 path.display()
             );
         };
-        Self::parse(&text, recipe)
+        Self::parse_for(&text, recipe, architecture)
             .with_context(|| format!("{}: not a usable configuration", path.display()))
     }
 
-    fn parse(text: &str, recipe: Option<Recipe>) -> Result<Self> {
+    fn parse_for(
+        text: &str,
+        recipe: Option<Recipe>,
+        architecture: Option<&Architecture>,
+    ) -> Result<Self> {
         // First as it is, since only so a problem has its line.
         let published: Self = serde_yaml_ng::from_str(text).map_err(explain)?;
         let recipe = recipe.unwrap_or(published.recipe);
-        let config = match recipe {
-            Recipe::Classic => Self {
+        let config = match (recipe, architecture) {
+            (Recipe::Classic, None) => Self {
                 recipe,
                 ..published
             },
-            Recipe::Modern => overlaid(text, &Self::default(), &Self::of_recipe(recipe))?,
+            (_, None) => overlaid(text, &Self::default(), &Self::of_recipe(recipe))?,
+            (_, Some(architecture)) => {
+                let defaults = Self::of_recipe(recipe).with_architecture(architecture);
+                overlaid(text, &Self::default(), &defaults)?
+            }
         };
         config.check()?;
         Ok(config)
@@ -728,6 +774,12 @@ fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl TrainConfig {
+        fn parse(text: &str, recipe: Option<Recipe>) -> Result<Self> {
+            Self::parse_for(text, recipe, None)
+        }
+    }
 
     #[test]
     fn the_learning_rate_falls_step_by_step_or_never() {

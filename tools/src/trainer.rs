@@ -181,23 +181,33 @@ impl Trainer {
         perceptual: Option<PerceptualNetwork>,
     ) -> Result<Self> {
         let base = config.seed.wrapping_mul(NETWORK_SEEDS);
-        Self::with_networks(
-            &config,
-            device,
-            perceptual,
-            Pair::try_new(|domain| {
-                let seed = base.wrapping_add(domain as u64);
-                let store = ParameterStore::random(config.init, seed, device);
-                Generator::new(&config.architecture(), domain, store)
-            })?,
-            Pair::try_new(|domain| {
-                let seed = base.wrapping_add(2 + domain as u64);
-                let init = munit::networks::Initialisation::Gaussian;
-                let store = ParameterStore::random(init, seed, device);
-                let channels = config.architecture().channels(domain);
-                Discriminator::new(&config.discriminator, channels, store)
-            })?,
-        )
+        let generators = Pair::try_new(|domain| {
+            let seed = base.wrapping_add(domain as u64);
+            let store = ParameterStore::random(config.init, seed, device);
+            Generator::new(&config.architecture(), domain, store)
+        })?;
+        let discriminators = drawn_discriminators(&config, device)?;
+        Self::with_networks(&config, device, perceptual, generators, discriminators)
+    }
+
+    /// Generators with the `weights` of a model file of both directions, from which their average begins,
+    /// too, and discriminators drawn from `config.seed`.
+    ///
+    /// # Errors
+    /// Weights that do not fit `config`; those of [`Self::new`].
+    pub fn with_weights(
+        config: &TrainConfig,
+        device: Device,
+        perceptual: Option<PerceptualNetwork>,
+        weights: &BTreeMap<String, Tensor>,
+    ) -> Result<Self> {
+        let generators = Pair::try_new(|domain| {
+            let prefix = format!("{}.", domain.name());
+            let store = ParameterStore::given(weights, &prefix, device);
+            Generator::new(&config.architecture(), domain, store)
+        })?;
+        let discriminators = drawn_discriminators(config, device)?;
+        Self::with_networks(config, device, perceptual, generators, discriminators)
     }
 
     /// With given networks, which must fit `config`.
@@ -736,7 +746,7 @@ impl Trainer {
             return Ok(None);
         }
         // Shifts by less than the stride are those that a network does not follow by itself.
-        let shift = Shift::draw(config.architecture().stride(), noise)?;
+        let shift = Shift::draw(config.architecture().stride() - 1, noise)?;
         let pictures = Pair::try_new(|domain| {
             let shifted = shift.apply(x.get(domain))?;
             consistency::noisy(&shifted, config.consistency_noise, noise)
@@ -855,6 +865,17 @@ impl Trainer {
         let drawn = upload(&noise(&latent.size())?, self.device)?;
         Ok(latent.f_add(&drawn.f_to_kind(latent.kind())?)?)
     }
+}
+
+fn drawn_discriminators(config: &TrainConfig, device: Device) -> Result<Pair<Discriminator>> {
+    let base = config.seed.wrapping_mul(NETWORK_SEEDS);
+    Pair::try_new(|domain| {
+        let seed = base.wrapping_add(2 + domain as u64);
+        let init = munit::networks::Initialisation::Gaussian;
+        let store = ParameterStore::random(init, seed, device);
+        let channels = config.architecture().channels(domain);
+        Ok(Discriminator::new(&config.discriminator, channels, store)?)
+    })
 }
 
 fn total(terms: &Terms) -> Result<&Tensor> {

@@ -13,7 +13,7 @@ use munit_tools::config::{TrainConfig, TrainerKind, TrainingPrecision};
 use munit_tools::program::{self, tell};
 use munit_tools::ranks::Ranks;
 use munit_tools::recipe::{Recipe, Task};
-use munit_tools::run::{self, BegunOtherwise, Outcome, RunFolder};
+use munit_tools::run::{self, Beginning, BegunOtherwise, Outcome, RunFolder};
 use munit_tools::run_info::RunInfo;
 use tch::Device;
 
@@ -32,6 +32,7 @@ use tch::Device;
         munit-train --a photos --b prints --out runs/prints --recipe modern --task keep-shapes\n  \
         munit-train --a photos --b paintings --out runs/small --size 128 --dim 16 --iterations 30000\n  \
         munit-train --config edges2shoes.yaml --data datasets/edges2shoes --out runs/shoes\n  \
+        munit-train --a photos --b prints --out runs/mine --from photo2illustration\n  \
         munit-train --a photos --b paintings --out runs/mine --check\n  \
         munit-train --resume runs/mine\n\n\
         Progress of all runs in TensorBoard: tensorboard --logdir runs"
@@ -61,6 +62,9 @@ struct Arguments {
     /// Go on from the newest checkpoint of the run in FOLDER (default: --out)
     #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
     resume: Option<Option<PathBuf>>,
+    /// Begin with the generators of a model, a file or the name of a shipped one, instead of random ones
+    #[arg(long, value_name = "MODEL", conflicts_with = "resume")]
+    from: Option<PathBuf>,
     /// Look at the pictures, the memory and all else that the run would need, say what is found, and
     /// train nothing
     #[arg(long)]
@@ -277,11 +281,27 @@ fn check(
 
 /// The configuration file, or the one of the run that goes on, with the flags' values.
 fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<TrainConfig> {
+    let mut from = arguments.from.as_deref().map(Beginning::read).transpose()?;
+    let architecture = from.as_ref().map(Beginning::architecture);
     let mut config = match (&arguments.config, resumed) {
-        (Some(file), _) => TrainConfig::read(file, arguments.recipe)?,
+        (Some(file), _) => TrainConfig::read_for(file, arguments.recipe, architecture)?,
         (None, Some(folder)) => folder.config()?,
-        (None, None) => TrainConfig::of_recipe(arguments.recipe.unwrap_or_default()),
+        (None, None) => {
+            let config = TrainConfig::of_recipe(arguments.recipe.unwrap_or_default());
+            match architecture {
+                Some(architecture) => config.with_architecture(architecture),
+                None => config,
+            }
+        }
     };
+    // A run that goes on has begun.
+    if let (None, Some(file), Some(model), None) =
+        (&from, &arguments.config, &config.from_model, resumed)
+    {
+        let named = Beginning::read(model)?;
+        config = TrainConfig::read_for(file, arguments.recipe, Some(named.architecture()))?;
+        from = Some(named);
+    }
     set(&mut config.recipe, arguments.recipe);
     if let Some(size) = arguments.size {
         (config.crop_image_height, config.crop_image_width) = (size, size);
@@ -341,6 +361,10 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.snapshot_save_iter, arguments.checkpoint_every);
     set(&mut config.image_save_iter, arguments.samples_every);
     set(&mut config.seed, arguments.seed);
+    if let Some(from) = &from {
+        from.begin(&mut config)
+            .map_err(|problem| name_flag(problem, arguments))?;
+    }
     Ok(config)
 }
 
@@ -363,7 +387,7 @@ fn name_changed_flag(
     processes: usize,
 ) -> anyhow::Error {
     let Some(begun) = problem.downcast_ref::<BegunOtherwise>() else {
-        return problem;
+        return name_flag(problem, arguments);
     };
     let named = given_flags(arguments).find_map(|(flag, keys)| {
         let mut changes = begun.changes.iter();

@@ -78,13 +78,18 @@ impl RunFolder {
         self.0.join(MODEL_NAME)
     }
 
-    /// The configuration that the run was started with, or last went on with.
+    /// The configuration that the run was started with, or last went on with; where its file is gone,
+    /// that of the newest checkpoint.
     ///
     /// # Errors
     /// A folder without a run; a file that was changed into something unusable.
     pub fn config(&self) -> Result<TrainConfig> {
         self.check_run()?;
-        TrainConfig::read(&self.config_file(), None)
+        let path = self.config_file();
+        match path.exists() {
+            true => TrainConfig::read(&path, None),
+            false => Ok(self.newest_checkpoint()?.0.header.config),
+        }
     }
 
     /// The newest whole checkpoint, and a sentence for each newer one that is not.
@@ -129,7 +134,8 @@ impl RunFolder {
     }
 
     fn is_run(&self) -> bool {
-        self.config_file().exists() && self.checkpoints().is_dir()
+        self.checkpoints().is_dir()
+            && (self.config_file().exists() || self.has_checkpoint().unwrap_or(false))
     }
 
     pub(super) fn check_run(&self) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A training run from its first iteration, or its newest checkpoint, to the model file.
 
+mod beginning;
 mod check;
 mod folder;
 mod follow;
@@ -21,6 +22,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tch::{Device, Kind};
 
+pub use beginning::Beginning;
 pub use check::{CheckReport, check};
 pub use folder::RunFolder;
 pub use follow::follow;
@@ -35,6 +37,7 @@ use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save
 use crate::preview::Preview;
 use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer};
+use beginning::first_trainer;
 use perceptual::load_perceptual;
 use pictures::choose_samples;
 use problem::explain;
@@ -124,9 +127,15 @@ pub fn run(
     let pictures = &sets.training;
     let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
 
-    let perceptual = load_perceptual(&config, device)?;
-    let mut trainer = Trainer::new(config.clone(), device, perceptual)
-        .map_err(|error| explain(error, &config))?;
+    let mut trainer = match &resumed {
+        None => first_trainer(&config, device)?,
+        // What the checkpoint holds comes in the place of what is drawn here.
+        Some(_) => {
+            let perceptual = load_perceptual(&config, device)?;
+            Trainer::new(config.clone(), device, perceptual)
+                .map_err(|error| explain(error, &config))?
+        }
+    };
     trainer.average_over(ranks)?;
     if let Some(checkpoint) = &resumed {
         checkpoint.restore(&mut trainer)?;

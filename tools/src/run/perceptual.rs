@@ -21,7 +21,7 @@ pub(super) fn load_perceptual(
         format!(
             "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
              munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
-             VGG-16, or set vgg_w to 0",
+             VGG-16, or leave the perceptual loss out",
             config.vgg_w
         )
     })?;

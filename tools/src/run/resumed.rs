@@ -41,12 +41,16 @@ pub(super) fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<Tra
         data_folder_test_b: saved.data_folder_test_b.clone(),
         data_list_test_b: saved.data_list_test_b.clone(),
         vgg_weights: saved.vgg_weights.clone(),
+        from_model: saved.from_model.clone(),
+        from_model_sha256: saved.from_model_sha256.clone(),
         ..config.clone()
     };
     let changes = differences(&free(wanted), saved)?;
     ensure!(changes.is_empty(), BegunOtherwise { changes });
     Ok(TrainConfig {
         rollbacks: saved.rollbacks.clone(),
+        from_model: saved.from_model.clone(),
+        from_model_sha256: saved.from_model_sha256.clone(),
         ..wanted.clone()
     })
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use tch::{Device, Tensor};
 
 use super::atomic_text;
+use super::beginning::first_trainer;
 use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::pictures::loader_settings;
@@ -18,6 +19,7 @@ use crate::data::{Loader, LoaderSettings};
 use crate::losses::{GRADIENT_PENALTIES, StepLosses};
 use crate::preflight::{Preflight, Sets};
 use crate::preview::Preview;
+use crate::program::{sentence, shell_word};
 use crate::ranks::{Order, Ranks};
 use crate::report::history::Happening;
 use crate::report::page::{PageFacts, ReportPage, RunState};
@@ -271,7 +273,7 @@ impl<'r> Training<'r> {
         if let Some(preview) = &mut self.preview {
             let shown = preview.show(&self.trainer, &self.samples, &self.progress);
             if let Err(error) = shown.map_err(|error| self.explain(error)) {
-                let error = crate::program::sentence(&error);
+                let error = sentence(&error);
                 self.progress.log_line(&format!(
                     "munit-train: the preview shows no more samples: {error}"
                 ));
@@ -345,8 +347,9 @@ impl<'r> Training<'r> {
         }
         for skipped in self.loader.take_warnings() {
             if !self.preflight.knows(&skipped.path) {
-                self.progress
-                    .log_line(&format!("left out from now on: {skipped}"));
+                self.progress.log_line(&format!(
+                    "cannot be used now, another picture stands in for it: {skipped}"
+                ));
                 let what = skipped.to_string();
                 self.history.add(iteration, Happening::LeftOut { what })?;
             }
@@ -445,10 +448,12 @@ impl<'r> Training<'r> {
         self.history.add(from, told)?;
         if config.rollbacks.len() >= MOST_ROLLBACKS {
             let [rate, _] = config.learning_rates(from);
+            let folder = shell_word(self.folder.path());
             bail!(
                 "iteration {from}: {}, and {MOST_ROLLBACKS} returns to earlier checkpoints, each with half \
-                 the learning rate, have not helped; nothing after the last checkpoint is kept. Start \
-                 anew with an lr below {rate:e}",
+                 the learning rate, have not helped; nothing after the last checkpoint is kept. Make a \
+                 model of that with munit-export {folder} model.safetensors, or start anew with an lr \
+                 below {rate:e}",
                 finding.what
             );
         }
@@ -461,9 +466,14 @@ impl<'r> Training<'r> {
         self.gradient_penalties = state.as_ref().and_then(|state| penalties(&state.header));
         // Anew even where a checkpoint is restored: the other processes begin anew, too, and all must
         // find out together in which order gradients come.
-        let perceptual = load_perceptual(&config, self.device)?;
-        self.trainer = Trainer::new(config.clone(), self.device, perceptual)
-            .map_err(|error| explain(error, &config))?;
+        self.trainer = match &state {
+            None => first_trainer(&config, self.device)?,
+            Some(_) => {
+                let perceptual = load_perceptual(&config, self.device)?;
+                Trainer::new(config.clone(), self.device, perceptual)
+                    .map_err(|error| explain(error, &config))?
+            }
+        };
         self.trainer.average_over(self.ranks)?;
         if let Some(state) = state {
             state.restore(&mut self.trainer)?;
@@ -479,6 +489,7 @@ impl<'r> Training<'r> {
             }
         }
         self.log = ScalarLog::open(self.folder.path(), Some(to))?;
+        self.history = History::open(self.folder.path(), Some(to))?;
         (self.watch, self.judge) = remembered(self.folder, &config)?;
         if self.save_checkpoint()?.is_some() {
             bail!("iteration {to}: the checkpoint that was gone back to holds no numbers");
@@ -512,7 +523,7 @@ impl<'r> Training<'r> {
             draw,
         );
         if let Err(error) = written {
-            let error = crate::program::sentence(&self.explain(error));
+            let error = sentence(&self.explain(error));
             self.progress
                 .log_line(&format!("munit-train: the report was not written: {error}"));
         }

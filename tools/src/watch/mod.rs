@@ -55,8 +55,9 @@ impl Trouble {
                  discriminator (dis.dim). If samples still get better, nothing is wrong."
             }
             Self::ModeCollapse => {
-                "A higher recon_s_w (2 to 5) usually helps, and so does a lower recon_x_cyc_w. If the \
-                 target domain has only one look, as line drawings have, nothing is wrong."
+                "recipe: modern usually helps, or more diversity_w where that is on already; so do a higher \
+                 recon_s_w (2 to 5) and a lower recon_x_cyc_w. If the target domain has only one look, as \
+                 line drawings have, nothing is wrong."
             }
             Self::IdentityCollapse => {
                 "A lower recon_x_cyc_w (0 to 3) or a higher gan_w usually helps. Look whether both domains \

@@ -1,5 +1,6 @@
 //! `munit-train` and `munit-export` from outside: real runs of tiny networks.
 
+mod begin;
 mod check;
 mod common;
 mod export;

@@ -118,7 +118,10 @@ fn pictures_that_change_while_a_run_trains_do_not_end_it() {
     running.signal("TERM");
     let (status, errors) = running.wait();
     assert_eq!(status, Some(0), "{errors}");
-    assert_says(&errors, &["left out from now on: many/", "go on with:"]);
+    assert_says(
+        &errors,
+        &["another picture stands in for it: many/", "go on with:"],
+    );
     let history = fs::read_to_string(place.path("run/history.jsonl")).unwrap();
     assert_says(&history, &["\"event\":\"left-out\",\"what\":\"many/"]);
     let last = rows + 60;

@@ -247,7 +247,10 @@ fn recipe_and_task_are_flags_and_stay_what_they_were() {
         ),
         ("--diversity nan", ["--diversity is NaN", "finite"]),
         ("--consistency -1", ["--consistency is -1", "not negative"]),
-        ("--perceptual 1", ["vgg_w is 1", "--vgg-weights FILE"]),
+        (
+            "--perceptual 1",
+            ["--perceptual is 1", "--vgg-weights FILE"],
+        ),
     ] {
         let arguments = format!("{ANEW} --out other {flags}");
         assert_says(&failed(place.run(MUNIT_TRAIN, &arguments)), &parts);
@@ -1034,6 +1037,22 @@ fn a_run_goes_on_as_it_was_begun() {
     fs::remove_file(place.path("datasets/shapes/trainA/0.png")).unwrap();
     let errors = succeeded(place.train("--resume run --iterations 4"));
     assert_says(&errors, &["training pictures have changed"]);
+}
+
+#[test]
+fn a_run_without_its_configuration_goes_on_with_that_of_its_checkpoint() {
+    let place = eventful();
+    succeeded(place.run(MUNIT_TRAIN, &format!("{ANEW} --out whole --iterations 12")));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{ANEW} --out run --iterations 11")));
+    fs::remove_file(place.path("run/config.yaml")).unwrap();
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{ANEW} --out run")));
+    assert_says(
+        &sentence,
+        &["run: holds a run of 11 iterations", "--resume"],
+    );
+    let on = format!("{GO_ON} --resume run --iterations 12");
+    succeeded(place.run(MUNIT_TRAIN, &on));
+    assert_same_end(&place, "whole", "run", 12);
 }
 
 #[test]

@@ -180,6 +180,10 @@ impl Page<'_> {
             .map(|set| grouped(set.pictures as u64))
             .collect();
         fact("Pictures", pictures.join(" and "));
+        if let Some(model) = &self.config().from_model {
+            let model = model.file_name().unwrap_or(model.as_os_str());
+            fact("Begun from", escaped(&model.to_string_lossy()));
+        }
         html.push_str("</dl>\n</header>\n");
     }
 
