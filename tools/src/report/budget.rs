@@ -44,7 +44,12 @@ impl Budget {
 
     /// Share of the time that was spent.
     pub fn spent_share(&self) -> f64 {
-        self.spent.as_secs_f64() / self.begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+        self.share_of(self.spent)
+    }
+
+    /// What share of the time `duration` is.
+    pub fn share_of(&self, duration: Duration) -> f64 {
+        duration.as_secs_f64() / self.begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
     }
 }
 

@@ -31,6 +31,11 @@ pub enum Happening {
         /// What it is.
         finding: Finding,
     },
+    /// What the watch had found is so no more.
+    Ended {
+        /// What it was.
+        finding: Finding,
+    },
     /// The run went back to the state after so many iterations.
     RolledBack {
         /// Iterations of that state.
@@ -55,7 +60,7 @@ impl Happening {
     fn comes_again(&self) -> bool {
         match self {
             Self::Found { finding } => !finding.trouble.ruins_weights(),
-            Self::LeftOut { .. } => true,
+            Self::Ended { .. } | Self::LeftOut { .. } => true,
             _ => false,
         }
     }

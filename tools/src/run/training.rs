@@ -58,6 +58,8 @@ pub(super) struct Training<'r> {
     history: History,
     progress: Progress,
     page: ReportPage,
+    /// What sample sheets have taken.
+    sheet_time: Duration,
     preview: Option<Preview>,
     ranks: &'r Ranks,
     /// Whether this process or another has been asked to stop.
@@ -148,6 +150,7 @@ impl<'r> Training<'r> {
             ranks,
             stopped: false,
             is_amid_iteration: false,
+            sheet_time: Duration::ZERO,
         };
         // So that there is something to open from the first minute on.
         training.write_page(RunState::Running, false)?;
@@ -259,7 +262,9 @@ impl<'r> Training<'r> {
         if lost.is_some() {
             return Ok(lost);
         }
+        let begun = Instant::now();
         let drawn = self.save_samples().map_err(|error| self.explain(error))?;
+        self.sheet_time += begun.elapsed();
         if self.is_checkpoint_due()
             && let Some(lost) = self.save_checkpoint()?
         {
@@ -314,7 +319,13 @@ impl<'r> Training<'r> {
         self.log.write(iteration, &values)?;
         self.judge.observe(&values);
         let mut lost = None;
-        for finding in self.watch.observe(iteration, &values) {
+        let findings = self.watch.observe(iteration, &values);
+        for finding in findings.ended {
+            self.progress
+                .log_line(&format!("munit-train: {}", finding.end_line()));
+            self.history.add(iteration, Happening::Ended { finding })?;
+        }
+        for finding in findings.begun {
             if finding.trouble.ruins_weights() {
                 lost = Some(finding);
                 continue;
@@ -519,6 +530,7 @@ impl<'r> Training<'r> {
                 progress: &self.progress,
                 events: self.history.events(),
                 data: &self.preflight.report,
+                sheet_time: self.sheet_time,
             },
             draw,
         );

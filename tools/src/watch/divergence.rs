@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::persistence::Persistence;
+use super::persistence::{Persistence, Turn};
 use super::{Finding, Trouble};
 use crate::report::progress::short_number;
 
@@ -100,7 +100,8 @@ impl History {
             }
             self.values.push_back(value.abs());
         }
-        self.runs_away.observe(too_large || gone).then_some(usual)
+        let turn = self.runs_away.observe(too_large || gone);
+        (turn == Some(Turn::Begins)).then_some(usual)
     }
 
     fn median(&self) -> Option<f64> {

@@ -4,8 +4,8 @@
 use munit::{Direction, Domain};
 
 use super::figures;
-use super::persistence::Persistence;
-use super::{Finding, Trouble};
+use super::persistence::{Persistence, Turn};
+use super::{Finding, Findings, Trouble};
 
 /// The step between two of the 256 values of a pixel, in a range from -1 to 1.
 const GREY_LEVEL: f64 = 2.0 / 255.0;
@@ -43,60 +43,59 @@ impl Lasting {
     }
 
     /// Takes in figures after `iteration` iterations; those that are missing are passed over.
-    pub fn observe(&mut self, iteration: u64, values: &[(&str, f64)]) -> Vec<Finding> {
+    pub fn observe(&mut self, iteration: u64, values: &[(&str, f64)]) -> Findings {
+        let mut findings = Findings::default();
         if iteration < self.from {
-            return Vec::new();
+            return findings;
         }
         let value = |name: &str| {
             let found = values.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| *value)
         };
-        let mut findings = Vec::new();
-        let mut find = |trouble, what| {
-            findings.push(Finding {
+        let mut find = |turn, trouble, what: String, seen: String| {
+            let finding = |what| Finding {
                 iteration,
                 trouble,
                 what,
-            });
+            };
+            match turn {
+                Some(Turn::Begins) => findings.begun.push(finding(format!("{what}: {seen}"))),
+                Some(Turn::Ends) => findings.ended.push(finding(what)),
+                None => {}
+            }
         };
         for (index, direction) in Direction::ALL.into_iter().enumerate() {
             let way = direction.name();
-            if let Some(diversity) = value(figures::diversity(direction))
-                && self.diversity[index].observe(diversity < LEAST_DIVERSITY)
-            {
+            if let Some(diversity) = value(figures::diversity(direction)) {
                 find(
+                    self.diversity[index].observe(diversity < LEAST_DIVERSITY),
                     Trouble::ModeCollapse,
+                    format!("styles have no visible effect in direction {way}"),
                     format!(
-                        "styles have no visible effect in direction {way}: translations of a picture in \
-                         different styles differ by {:.2} grey levels of 255",
+                        "translations of a picture in different styles differ by {:.2} grey levels of 255",
                         diversity / GREY_LEVEL
                     ),
                 );
             }
-            if let Some(change) = value(figures::identity_distance(direction))
-                && self.change[index].observe(change < LEAST_CHANGE)
-            {
+            if let Some(change) = value(figures::identity_distance(direction)) {
                 find(
+                    self.change[index].observe(change < LEAST_CHANGE),
                     Trouble::IdentityCollapse,
+                    format!("translations in direction {way} are their inputs"),
                     format!(
-                        "translations in direction {way} are their inputs: they differ by {:.1} grey \
-                         levels of 255",
+                        "they differ by {:.1} grey levels of 255",
                         change / GREY_LEVEL
                     ),
                 );
             }
         }
         for (index, domain) in Domain::ALL.into_iter().enumerate() {
-            if let Some(accuracy) = value(figures::accuracy(domain))
-                && self.accuracy[index].observe(accuracy > MOST_ACCURACY)
-            {
+            if let Some(accuracy) = value(figures::accuracy(domain)) {
                 find(
+                    self.accuracy[index].observe(accuracy > MOST_ACCURACY),
                     Trouble::Saturation,
-                    format!(
-                        "the discriminator of domain {} has won: it tells {:.1} % of its patches",
-                        domain.name(),
-                        100.0 * accuracy
-                    ),
+                    format!("the discriminator of domain {} has won", domain.name()),
+                    format!("it tells {:.1} % of its patches", 100.0 * accuracy),
                 );
             }
         }
@@ -113,7 +112,7 @@ mod tests {
         let mut lasting = Lasting::new(2000);
         (1..)
             .zip(values)
-            .flat_map(|(number, value)| lasting.observe(500 * number, &[(name, *value)]))
+            .flat_map(|(number, value)| lasting.observe(500 * number, &[(name, *value)]).begun)
             .map(|finding| (finding.iteration, finding.trouble))
             .collect()
     }
@@ -126,6 +125,31 @@ mod tests {
         for name in ["diversity_a2b", "diversity_b2a"] {
             assert_eq!(found(name, &values), [(6500, Trouble::ModeCollapse)]);
         }
+    }
+
+    #[test]
+    fn what_has_healed_is_told_by_the_name_that_it_was_found_by() {
+        let mut lasting = Lasting::new(0);
+        let mut told = Vec::new();
+        for (number, diversity) in [0.0, 0.0, 0.0, 0.0, 0.3, 0.3, 0.3, 0.3]
+            .into_iter()
+            .enumerate()
+        {
+            let found = lasting.observe(number as u64, &[("diversity_a2b", diversity)]);
+            told.extend(found.begun.into_iter().map(|finding| (true, finding)));
+            told.extend(found.ended.into_iter().map(|finding| (false, finding)));
+        }
+        let [(true, begun), (false, ended)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!((begun.iteration, ended.iteration), (2, 6));
+        assert!(ended.is_end_of(begun));
+        assert_eq!(ended.what, "styles have no visible effect in direction a2b");
+        let other = Finding {
+            what: begun.what.replace("a2b", "b2a"),
+            ..begun.clone()
+        };
+        assert!(!ended.is_end_of(&other));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use divergence::Divergence;
 pub use lasting::Lasting;
-pub use persistence::Persistence;
+pub use persistence::{Persistence, Turn};
 pub use probe::Probe;
 
 /// What can go wrong with a run.
@@ -83,7 +83,32 @@ pub struct Finding {
     pub what: String,
 }
 
+/// What readings show that they did not show before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What has gone wrong, worst first.
+    pub begun: Vec<Finding>,
+    /// What has gone wrong before and is well again: what it was, without figures.
+    pub ended: Vec<Finding>,
+}
+
 impl Finding {
+    /// Whether this, of [`Findings::ended`], is the end of what `begun` tells of.
+    pub fn is_end_of(&self, begun: &Self) -> bool {
+        let what = begun.what.split(':').next().unwrap_or_default();
+        self.trouble == begun.trouble && self.what == what
+    }
+
+    /// A line for the log when it has ended.
+    pub fn end_line(&self) -> String {
+        format!(
+            "iteration {}: no more: {} ({})",
+            self.iteration,
+            self.what,
+            self.trouble.name()
+        )
+    }
+
     /// A line for the log: what was seen, what it is called, what helps.
     pub fn line(&self) -> String {
         format!(
@@ -112,16 +137,18 @@ impl Watch {
         }
     }
 
-    /// Takes in the losses and figures after `iteration` iterations, those that are known. Worst comes
-    /// first.
-    pub fn observe(&mut self, iteration: u64, values: &[(&str, f64)]) -> Vec<Finding> {
+    /// Takes in the losses and figures after `iteration` iterations, those that are known.
+    pub fn observe(&mut self, iteration: u64, values: &[(&str, f64)]) -> Findings {
         let (figures, losses): (Vec<_>, Vec<_>) = values
             .iter()
             .copied()
             .partition(|(name, _)| figures::is_figure(name));
         let divergence = self.divergence.observe(iteration, &losses);
-        let lasting = self.lasting.observe(iteration, &figures);
-        divergence.into_iter().chain(lasting).collect()
+        let Findings { begun, ended } = self.lasting.observe(iteration, &figures);
+        Findings {
+            begun: divergence.into_iter().chain(begun).collect(),
+            ended,
+        }
     }
 }
 
@@ -132,8 +159,8 @@ mod tests {
     #[test]
     fn findings_say_what_when_and_what_helps() {
         let mut watch = Watch::new(0);
-        let [finding] = &watch.observe(70, &[("gen_total", f64::NAN), ("diversity_a2b", 0.2)])[..]
-        else {
+        let values = [("gen_total", f64::NAN), ("diversity_a2b", 0.2)];
+        let [finding] = &watch.observe(70, &values).begun[..] else {
             panic!("one finding is expected");
         };
         assert!(finding.trouble.ruins_weights());
@@ -148,6 +175,7 @@ mod tests {
     fn a_figure_without_a_value_is_no_lost_loss() {
         // Translations of networks that have run away; the losses tell it in time.
         let mut watch = Watch::new(0);
-        assert_eq!(watch.observe(10, &[("diversity_a2b", f64::NAN)]), []);
+        let found = watch.observe(10, &[("diversity_a2b", f64::NAN)]);
+        assert_eq!(found, Findings::default());
     }
 }

@@ -1,7 +1,16 @@
 //! Telling what lasts from what passes.
 
-/// Says once that something has been so in several readings in a row. It says it again only after
-/// as many readings in which it was not so.
+/// What has turned out to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is so.
+    Begins,
+    /// It is so no more.
+    Ends,
+}
+
+/// Says once that something has been so in several readings in a row, and once that it was not so in as
+/// many readings after that.
 #[derive(Clone, Debug)]
 pub struct Persistence {
     patience: u32,
@@ -20,19 +29,22 @@ impl Persistence {
         }
     }
 
-    /// Takes in a reading; true when it is time to say that it is so.
-    pub fn observe(&mut self, is_so: bool) -> bool {
+    /// Takes in a reading; what it is time to say.
+    pub fn observe(&mut self, is_so: bool) -> Option<Turn> {
         if is_so == self.said {
             self.unlike = 0;
-            return false;
+            return None;
         }
         self.unlike += 1;
         if self.unlike < self.patience {
-            return false;
+            return None;
         }
         self.unlike = 0;
         self.said = is_so;
-        is_so
+        Some(match is_so {
+            true => Turn::Begins,
+            false => Turn::Ends,
+        })
     }
 }
 
@@ -41,16 +53,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lasts_is_said_once_and_again_after_it_has_ended() {
+    fn what_lasts_is_said_once_and_so_is_its_end() {
         let mut persistence = Persistence::new(3);
         let readings = "..xx.xxxx.xxx..x...xx.xxx";
         let said: String = readings
             .chars()
             .map(|reading| match persistence.observe(reading == 'x') {
-                true => '!',
-                false => reading,
+                Some(Turn::Begins) => '!',
+                Some(Turn::Ends) => '-',
+                None => reading,
             })
             .collect();
-        assert_eq!(said, "..xx.xx!x.xxx..x...xx.xx!");
+        assert_eq!(said, "..xx.xx!x.xxx..x..-xx.xx!");
     }
 }

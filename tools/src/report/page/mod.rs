@@ -9,7 +9,7 @@ mod series;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use munit::atomic_file;
@@ -65,6 +65,8 @@ pub struct PageFacts<'r> {
     pub events: &'r [Event],
     /// What is trained on.
     pub data: &'r DataReport,
+    /// The time of this session that sample sheets have taken.
+    pub sheet_time: Duration,
 }
 
 /// Writes `report.html` of a run again and again.
@@ -120,6 +122,7 @@ impl ReportPage {
             budget,
         } = self;
         let share = budget.spent_share();
+        let sheet_share = budget.share_of(facts.sheet_time);
         budget.spend(|| {
             if draw {
                 drawing::draw(facts.trainer, facts.samples, album)?;
@@ -135,6 +138,7 @@ impl ReportPage {
                 evaluation: evaluation.and_then(|json| serde_json::from_slice(&json).ok()),
                 written: local_time(SystemTime::now()),
                 share,
+                sheet_share,
             };
             let html = page.html()?;
             Ok(atomic_file::write(&folder.join(PAGE_NAME), |file| {

@@ -23,6 +23,7 @@ use crate::markup::{escaped, jpeg_address};
 use crate::report::history::{Event, Happening};
 use crate::report::progress::{short_number, short_time};
 use crate::report::scalars::LossTable;
+use crate::watch::Finding;
 
 const STYLE: &str = include_str!("style.css");
 const SCRIPT: &str = include_str!("script.js");
@@ -49,6 +50,8 @@ pub struct Page<'p> {
     pub written: String,
     /// Share of the run's time that went into reports.
     pub share: f64,
+    /// Share of the run's time that went into sample sheets.
+    pub sheet_share: f64,
 }
 
 impl Page<'_> {
@@ -77,12 +80,13 @@ impl Page<'_> {
         self.computer(&mut html);
         add!(
             html,
-            "<footer>Written by munit-train {} on {}. Reports have taken {} of this session's time. The \
-             run's folder also holds losses.csv, TensorBoard events and full sample sheets.</footer>\n\
+            "<footer>Written by munit-train {} on {}. Reports have taken {} of this session's time, \
+             sample sheets {}. The run's folder also holds losses.csv, TensorBoard events and full sample sheets.</footer>\n\
              <script>\n{SCRIPT}</script>\n</body>\n</html>\n",
             env!("CARGO_PKG_VERSION"),
             self.written,
-            percent(self.share)
+            percent(self.share),
+            percent(self.sheet_share)
         );
         Ok(html)
     }
@@ -187,30 +191,32 @@ impl Page<'_> {
         html.push_str("</dl>\n</header>\n");
     }
 
-    /// The newest finding of each kind, with what helps.
+    /// The newest finding of each kind: with what helps, or with its end.
     fn alerts(&self, html: &mut String) {
-        let mut told = Vec::new();
-        for event in self.facts.events.iter().rev() {
-            let Happening::Found { finding } = &event.what else {
-                continue;
+        for (finding, end) in newest_findings(self.facts.events) {
+            let class = match (end, finding.trouble.ruins_weights()) {
+                (Some(_), _) => "alert past",
+                (None, true) => "alert bad",
+                (None, false) => "alert",
             };
-            let place = (finding.trouble, finding.what.split(':').next());
-            if told.contains(&place) {
-                continue;
-            }
-            told.push(place);
-            let class = match finding.trouble.ruins_weights() {
-                true => "alert bad",
-                false => "alert",
+            let (until, help) = match end {
+                None => (String::new(), escaped(finding.trouble.help())),
+                Some(End::Healed(iteration)) => (
+                    format!(" to {}", grouped(iteration)),
+                    "That is so no more.".to_owned(),
+                ),
+                Some(End::GoneBack(to)) => (
+                    String::new(),
+                    format!("The run went back to iteration {}.", grouped(to)),
+                ),
             };
             add!(
                 html,
-                "<div class=\"{class}\" role=\"note\"><b>{}</b> <span class=\"quiet\">at iteration {}</span>\
-                 <p>{}. {}</p></div>\n",
+                "<div class=\"{class}\" role=\"note\"><b>{}</b> <span class=\"quiet\">at iteration {}{until}\
+                 </span><p>{}. {help}</p></div>\n",
                 capitalised(finding.trouble.name()),
                 grouped(finding.iteration),
                 escaped(&capitalised(&finding.what)),
-                escaped(finding.trouble.help())
             );
         }
     }
@@ -652,6 +658,48 @@ fn add_found(html: &mut String, title: &str, found: &Value) {
     html.push_str("</table></div>\n</div>\n");
 }
 
+/// How a finding has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// By itself, after so many iterations.
+    Healed(u64),
+    /// By a return to so many iterations.
+    GoneBack(u64),
+}
+
+/// The newest finding of each kind and place, newest first, and its end if it has one.
+fn newest_findings(events: &[Event]) -> Vec<(&Finding, Option<End>)> {
+    let mut newest: Vec<(&Finding, Option<End>)> = Vec::new();
+    let mut ended: Vec<&Finding> = Vec::new();
+    let mut gone_back = None;
+    for event in events.iter().rev() {
+        match &event.what {
+            Happening::Ended { finding } => ended.push(finding),
+            Happening::RolledBack { to, .. } => gone_back = Some(End::GoneBack(*to)),
+            Happening::Found { finding } => {
+                let place = |finding: &Finding| {
+                    let what = finding.what.split(':').next().map(str::to_owned);
+                    (finding.trouble, what)
+                };
+                if newest
+                    .iter()
+                    .any(|(known, _)| place(known) == place(finding))
+                {
+                    continue;
+                }
+                let healed = ended.iter().find(|end| end.is_end_of(finding));
+                let end = match finding.trouble.ruins_weights() {
+                    true => gone_back,
+                    false => healed.map(|end| End::Healed(end.iteration)),
+                };
+                newest.push((finding, end));
+            }
+            _ => {}
+        }
+    }
+    newest
+}
+
 /// What happened, in words.
 fn sentence(event: &Event) -> String {
     match &event.what {
@@ -664,6 +712,9 @@ fn sentence(event: &Event) -> String {
             capitalised(&finding.what),
             finding.trouble.name()
         ),
+        Happening::Ended { finding } => {
+            format!("No more: {} ({}).", finding.what, finding.trouble.name())
+        }
         Happening::RolledBack { to, rate } => format!(
             "Went back to iteration {}, with the learning rate {rate:e}.",
             grouped(*to)
@@ -707,10 +758,64 @@ fn iteration_time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::Trouble;
 
     #[test]
     fn numbers_have_commas() {
         let shown = [0, 999, 1000, 1_234_567].map(grouped);
         assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn what_has_ended_is_no_alert_any_more() {
+        let finding = |iteration, trouble, what: &str| Finding {
+            iteration,
+            trouble,
+            what: what.to_owned(),
+        };
+        let collapse = finding(
+            500,
+            Trouble::ModeCollapse,
+            "no effect in direction a2b: 0.1 levels",
+        );
+        let other = finding(
+            500,
+            Trouble::ModeCollapse,
+            "no effect in direction b2a: 0.2 levels",
+        );
+        let healed = finding(900, Trouble::ModeCollapse, "no effect in direction a2b");
+        let lost = finding(950, Trouble::Explosion, "the loss gen_total has grown");
+        let again = finding(990, Trouble::NotFinite, "the loss dis_total is NaN");
+        let found = |finding: &Finding| Happening::Found {
+            finding: finding.clone(),
+        };
+        let happenings = [
+            found(&collapse),
+            found(&other),
+            Happening::Ended { finding: healed },
+            found(&lost),
+            Happening::RolledBack {
+                to: 800,
+                rate: 1e-4,
+            },
+            found(&again),
+        ];
+        let events = happenings.map(|what| Event {
+            iteration: 0,
+            time: 0,
+            what,
+        });
+        assert_eq!(
+            newest_findings(&events),
+            [
+                (&again, None),
+                (&lost, Some(End::GoneBack(800))),
+                (&other, None),
+                (&collapse, Some(End::Healed(900))),
+            ]
+        );
+        // Found again.
+        let events = [&events[..], &events[..1]].concat();
+        assert_eq!(newest_findings(&events)[0], (&collapse, None));
     }
 }
