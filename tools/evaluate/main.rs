@@ -13,6 +13,7 @@ use munit_tools::evaluate::{
 };
 use munit_tools::model_name::find_model;
 use munit_tools::program::{self, print_line};
+use munit_tools::result_file;
 
 /// Says in figures how various a model's translations are, how close to real pictures, and how much
 /// of their inputs they keep.
@@ -132,7 +133,7 @@ struct ModelArguments {
     size: Option<u32>,
 
     /// Number of the first style that is drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = program::seed)]
     seed: u64,
 
     /// Only from domain a to domain b
@@ -188,6 +189,10 @@ fn run(arguments: Arguments) -> Result<()> {
 }
 
 fn pairs(arguments: PairsArguments) -> Result<()> {
+    arguments
+        .page
+        .as_deref()
+        .map_or(Ok(()), result_file::check)?;
     let report = evaluate_pairs(&PairsRequest {
         folders: [arguments.a, arguments.b],
         backbones: arguments.backbone,
@@ -195,17 +200,23 @@ fn pairs(arguments: PairsArguments) -> Result<()> {
         size: arguments.size,
         device: arguments.device,
     })?;
-    if let Some(page) = &arguments.page {
-        write_page(page, &pairs_page(&report))?;
-    }
+    // First, so that a page that cannot be written takes nothing with it.
     print_line(&if arguments.json {
         serde_json::to_string_pretty(&report)?
     } else {
         report.to_string().trim_end().to_owned()
-    })
+    })?;
+    match &arguments.page {
+        Some(page) => write_page(page, &pairs_page(&report)),
+        None => Ok(()),
+    }
 }
 
 fn model(arguments: ModelArguments) -> Result<()> {
+    arguments
+        .page
+        .as_deref()
+        .map_or(Ok(()), result_file::check)?;
     let evaluation = evaluate(&Request {
         model: find_model(&arguments.model)?,
         pictures: match (arguments.data, arguments.a, arguments.b) {
@@ -231,12 +242,13 @@ fn model(arguments: ModelArguments) -> Result<()> {
         precision: arguments.precision,
         outputs: arguments.outputs,
     })?;
-    if let Some(page) = &arguments.page {
-        write_page(page, &evaluation_page(&evaluation)?)?;
-    }
     print_line(&if arguments.json {
         serde_json::to_string_pretty(&evaluation)?
     } else {
         evaluation.to_string().trim_end().to_owned()
-    })
+    })?;
+    match &arguments.page {
+        Some(page) => write_page(page, &evaluation_page(&evaluation)?),
+        None => Ok(()),
+    }
 }

@@ -9,6 +9,7 @@ use munit::{Domain, Model};
 use munit_tools::export::parity::Parity;
 use munit_tools::export::{self, Format, StyleRequest, Wanted};
 use munit_tools::program::{self, Directions, StoredPrecision};
+use munit_tools::result_file;
 use munit_tools::translate::refuse_to_replace;
 use serde_json::json;
 
@@ -22,7 +23,7 @@ use serde_json::json;
 struct Arguments {
     /// Folder of a run, a checkpoint file in it, or a model file or its name
     source: PathBuf,
-    /// File to write: .pt for TorchScript, .onnx for ONNX, usually .safetensors for a model
+    /// File to write: .pt for TorchScript, .onnx for ONNX, .safetensors for a model
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// What to write, whatever OUT is called
@@ -89,9 +90,10 @@ fn main() -> ExitCode {
 }
 
 fn export(arguments: &Arguments) -> Result<()> {
+    result_file::check(&arguments.output)?;
     let format = match arguments.format {
         Some(name) => name.into(),
-        None => Format::of(&arguments.output),
+        None => Format::of(&arguments.output)?,
     };
     let domain = match (arguments.style_domain, arguments.directions) {
         (Some(StyleDomain::A), _) | (None, Some(Directions::B2a)) => Domain::A,

@@ -77,7 +77,7 @@ enum Command {
         #[command(flatten)]
         set: Set,
         /// Seed of the styles; the same seed gives the same prints
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = program::seed)]
         seed: u64,
     },
     /// Cut the one thing that each photograph shows out of its background and put it on a white square;
@@ -560,7 +560,8 @@ struct Made {
 impl Display for Made {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         let folder = self.folder.display();
-        write!(f, "{} pictures written to {folder}", self.written)?;
+        let written = program::counted(self.written as u64, "picture");
+        write!(f, "{written} written to {folder}")?;
         match self.left_out {
             0 => Ok(()),
             count => write!(
@@ -611,7 +612,8 @@ fn cut_frames(arguments: &FrameArguments) -> Result<()> {
         }))?;
     } else {
         let folder = arguments.output.display();
-        program::print_line(&format!("{written} pictures written to {folder}"))?;
+        let written = program::counted(written, "picture");
+        program::print_line(&format!("{written} written to {folder}"))?;
     }
     // The pictures are good, but whoever relies on all of them is to know.
     problem.map_or(Ok(()), |problem| {

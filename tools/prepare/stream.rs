@@ -1,14 +1,16 @@
 //! Frames for other programs of the family, which do not link GStreamer: a video's to the standard
 //! output, and from the standard input into a video.
 
-use std::io::{BufReader, BufWriter, Write};
+use std::io::{BufReader, BufWriter};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst::prelude::*;
-use munit_tools::video::{Frame, FrameFormat, read_format, read_frame, write_format, write_frame};
+use munit_tools::video::{
+    Frame, FrameFormat, read_format, read_frame, write_end, write_format, write_frame,
+};
 
 use crate::frames::Reader;
 
@@ -52,13 +54,13 @@ pub fn decode(video: &Path) -> Result<()> {
         "{} has no frame that can be decoded",
         video.display()
     );
-    Ok(output.flush()?)
+    Ok(write_end(&mut output)?)
 }
 
 /// Writes the frames that come on the standard input into `video`, which appears when all is done.
 ///
 /// # Errors
-/// A name that no container goes by, a missing encoder, a full disk.
+/// Frames that break off before their end; a name that no container goes by, a missing encoder, a full disk.
 pub fn encode(video: &Path) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     let (encoder, muxer) = elements(video)?;
@@ -77,7 +79,8 @@ pub fn encode(video: &Path) -> Result<()> {
         .tempfile_in(folder)
         .with_context(|| format!("{}: cannot write", video.display()))?;
     let pipeline = Encoder::start(&encoder, &muxer, part.path(), format)?;
-    while let Some(frame) = read_frame(&mut input, format)? {
+    let not_whole = || format!("{}: not written", video.display());
+    while let Some(frame) = read_frame(&mut input, format).with_context(not_whole)? {
         pipeline.push(frame)?;
     }
     pipeline.finish()?;

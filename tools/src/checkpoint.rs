@@ -349,7 +349,10 @@ impl Checkpoint {
             }
         }
         match problems.into_iter().next() {
-            Some(problem) => bail!(problem),
+            Some(problem) => bail!(
+                "{problem}; no checkpoint of this run is whole; put one back from a copy, or begin anew in \
+                 another folder: munit-train --config with the config.yaml of this one"
+            ),
             None => Ok(None),
         }
     }

@@ -435,7 +435,7 @@ impl TrainConfig {
     /// names, or else as published.
     ///
     /// # Errors
-    /// A sentence that names the file and, for an unknown key, the nearest known one.
+    /// A sentence that names the file and, for an unknown key, the nearest known one if it is near.
     pub fn read(path: &Path, recipe: Option<Recipe>) -> Result<Self> {
         Self::read_for(path, recipe, None)
     }
@@ -748,6 +748,9 @@ impl TrainConfig {
     }
 }
 
+/// From this likeness on, which is 1 for the same, a known key may have been meant by an unknown one.
+const NEAR: f64 = 0.75;
+
 /// serde's message names every known key; a person wants the one that was meant.
 fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
     let text = error.to_string();
@@ -757,18 +760,20 @@ fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
     let Some((unknown, known)) = after.split_once('`') else {
         return anyhow::anyhow!(text);
     };
+    let likeness = |key: &str| strsim::jaro_winkler(unknown, key);
     let nearest = known
         .split('`')
         .skip(1)
         .step_by(2)
-        .max_by(|a, b| {
-            strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b))
-        })
-        .unwrap_or_default();
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+        .filter(|key| likeness(key) >= NEAR)
+        .map_or(String::new(), |key| {
+            format!("; the nearest known key is {key}")
+        });
     let place = after
         .rsplit_once(" at ")
         .map_or(String::new(), |(_, place)| format!(" ({place})"));
-    anyhow::anyhow!("{before}unknown key {unknown}{place}; the nearest known key is {nearest}")
+    anyhow::anyhow!("{before}unknown key {unknown}{place}{nearest}")
 }
 
 #[cfg(test)]
@@ -1032,6 +1037,9 @@ mod tests {
         let text = message("dis:\n  num_scale: 2");
         assert!(text.starts_with("dis: unknown key num_scale"), "{text}");
         assert!(text.ends_with("nearest known key is num_scales"), "{text}");
+        // Not where none is near.
+        let text = message("gibber: [");
+        assert_eq!(text, "unknown key gibber");
     }
 
     #[test]

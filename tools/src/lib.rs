@@ -32,6 +32,7 @@ pub mod random;
 pub mod ranks;
 pub mod recipe;
 pub mod report;
+pub mod result_file;
 pub mod retention;
 pub mod run;
 pub mod run_info;

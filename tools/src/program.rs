@@ -107,6 +107,23 @@ pub fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
+/// `count` things, of which one is called `thing`: `1 picture`, `2 pictures`.
+pub fn counted(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
+/// The value of a flag `--seed`.
+///
+/// # Errors
+/// A sentence, if it is no such number.
+pub fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("a seed is a whole number from 0 on, {} at most", u64::MAX))
+}
+
 /// `path` as one word of a command that can be pasted into a shell.
 pub fn shell_word(path: &Path) -> String {
     let text = path.display().to_string();

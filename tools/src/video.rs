@@ -2,22 +2,30 @@
 //!
 //! `munit-prepare`, which does, decodes and encodes; frames go through a pipe. So a program still
 //! starts on a host without GStreamer, and says what is missing only where video is asked for.
+//!
+//! A row of frames ends with a mark, so that the end of a program that was killed is not taken for
+//! the end of its video.
 
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::RgbImage;
 
 /// First word of a row of frames.
 const MAGIC: &str = "munit-frames";
+/// Stands in the place of a frame's time behind the last frame.
+const END: u64 = u64::MAX;
 /// The larger side that a picture may have.
 const LARGEST: u32 = munit::picture_file::MAXIMUM_SIDE;
 
 /// Bytes that are kept of what munit-prepare says.
 const LAST_WORDS: usize = 1 << 14;
+/// How long an encoder that is no longer needed gets for clearing away what it has begun.
+const CLEARING_AWAY: Duration = Duration::from_secs(2);
 
 /// Files with these endings, in any case, are meant as videos.
 const EXTENSIONS: [&str; 18] = [
@@ -122,22 +130,30 @@ pub fn write_frame(mut to: impl Write, frame: &Frame) -> std::io::Result<()> {
     to.write_all(frame.picture.as_raw())
 }
 
-/// Reads a frame; `None` at the end.
+/// Writes what stands behind the last frame.
 ///
 /// # Errors
-/// The row ends within a frame.
-pub fn read_frame(mut from: impl BufRead, format: FrameFormat) -> Result<Option<Frame>> {
-    if from.fill_buf()?.is_empty() {
+/// The other end is gone.
+pub fn write_end(mut to: impl Write) -> std::io::Result<()> {
+    to.write_all(&END.to_le_bytes())?;
+    to.flush()
+}
+
+/// Reads a frame; `None` at the mark that stands behind the last.
+///
+/// # Errors
+/// The row breaks off before that mark: whoever wrote it has ended early.
+pub fn read_frame(mut from: impl Read, format: FrameFormat) -> Result<Option<Frame>> {
+    const BREAKS_OFF: &str = "the row of frames breaks off before its end";
+    let mut time = [0; 8];
+    from.read_exact(&mut time).context(BREAKS_OFF)?;
+    let time = u64::from_le_bytes(time);
+    if time == END {
         return Ok(None);
     }
-    let mut time = [0; 8];
-    from.read_exact(&mut time)?;
     let mut picture = RgbImage::new(format.width, format.height);
-    from.read_exact(picture.as_mut())?;
-    Ok(Some(Frame {
-        picture,
-        time: u64::from_le_bytes(time),
-    }))
+    from.read_exact(picture.as_mut()).context(BREAKS_OFF)?;
+    Ok(Some(Frame { picture, time }))
 }
 
 /// A video that is being read.
@@ -180,10 +196,11 @@ impl VideoReader {
     /// # Errors
     /// A video that cannot be decoded to its end.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
-        match read_frame(&mut self.frames, self.format)? {
-            Some(frame) => Ok(Some(frame)),
-            None if self.helper.succeeds()? => Ok(None),
-            None => Err(self.helper.failure()),
+        match read_frame(&mut self.frames, self.format) {
+            Ok(Some(frame)) => Ok(Some(frame)),
+            Ok(None) if self.helper.succeeds()? => Ok(None),
+            // It breaks off where munit-prepare has ended, which says why.
+            Ok(None) | Err(_) => Err(self.helper.failure()),
         }
     }
 }
@@ -235,12 +252,21 @@ impl VideoWriter {
     /// # Errors
     /// As [`Self::write`].
     pub fn finish(mut self) -> Result<()> {
-        self.send(|to| to.flush())?;
+        self.send(|to| write_end(to))?;
         drop(self.frames.take());
         match self.helper.succeeds()? {
             true => Ok(()),
             false => Err(self.helper.failure()),
         }
+    }
+}
+
+impl Drop for VideoWriter {
+    fn drop(&mut self) {
+        // Unless the end was sent, the encoder sees that nothing more comes, and removes what it has
+        // written.
+        drop(self.frames.take());
+        self.helper.wait_at_most(CLEARING_AWAY);
     }
 }
 
@@ -275,6 +301,13 @@ impl Helper {
 
     fn succeeds(&mut self) -> Result<bool> {
         Ok(self.child.wait()?.success())
+    }
+
+    fn wait_at_most(&mut self, patience: Duration) {
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < patience {
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// What it says has gone wrong.
@@ -349,6 +382,8 @@ mod tests {
         for frame in &frames {
             write_frame(&mut pipe, frame).unwrap();
         }
+        let without_end = pipe.len();
+        write_end(&mut pipe).unwrap();
         let mut from = pipe.as_slice();
         assert_eq!(read_format(&mut from).unwrap(), Some(format));
         for frame in frames {
@@ -356,10 +391,16 @@ mod tests {
         }
         assert_eq!(read_frame(&mut from, format).unwrap(), None);
 
-        let mut cut = &pipe[..pipe.len() - 1];
-        read_format(&mut cut).unwrap();
-        read_frame(&mut cut, format).unwrap();
-        assert!(read_frame(&mut cut, format).is_err());
+        // Within the second frame, behind it, and within the mark.
+        for (length, whole) in [(without_end - 1, 1), (without_end, 2), (pipe.len() - 1, 2)] {
+            let mut cut = &pipe[..length];
+            read_format(&mut cut).unwrap();
+            for _ in 0..whole {
+                assert!(read_frame(&mut cut, format).unwrap().is_some());
+            }
+            let problem = read_frame(&mut cut, format).unwrap_err().to_string();
+            assert!(problem.contains("breaks off"), "{problem}");
+        }
         assert_eq!(read_format(&[][..]).unwrap(), None);
         for text in ["munit-frames 3 2 1\n", "munit-frames 0 2 1 1\n", "RIFF"] {
             assert!(read_format(text.as_bytes()).is_err(), "{text}");

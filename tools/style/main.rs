@@ -105,7 +105,7 @@ struct AddArguments {
     #[arg(required_unless_present_any = ["seed", "code", "into_model"])]
     pictures: Vec<PathBuf>,
     /// Draw the style; the same number gives the same style everywhere
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = program::seed)]
     seed: Option<u64>,
     /// Style code: as many numbers as the model's style codes have
     #[arg(

@@ -141,7 +141,7 @@ struct Arguments {
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, conflicts_with = "check")]
     preview: Option<Option<u16>>,
     /// Everything random in the run follows from it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = program::seed)]
     seed: Option<u64>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]

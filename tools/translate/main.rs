@@ -56,7 +56,7 @@ struct Arguments {
     style_image: Option<PathBuf>,
 
     /// Draw the style code at random; the same number gives the same style
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = program::seed)]
     seed: Option<u64>,
 
     /// Translate in every named style, each into a file or folder of its name in the folder OUT

@@ -25,8 +25,12 @@ const FAINTEST: f32 = 1.5;
 const NEAR: f32 = 0.995;
 /// By how many steps of 8 bits the mean colours of nearly the same pictures may differ.
 const COLOUR_TOLERANCE: u8 = 12;
-/// A picture in which red, green and blue differ by less than this on the average is grey.
-const GREY_TOLERANCE: f32 = 3.0;
+/// Share of a picture's pixels, its most colourful ones, that decide whether it has colours: a thing
+/// may be small on a white ground.
+const COLOURFUL_SHARE: f32 = 0.02;
+/// A picture is grey if the largest and the smallest of red, green and blue differ by less than this
+/// in all but its most colourful pixels.
+const GREY_TOLERANCE: u8 = 12;
 
 /// A picture as seen from far away: its mean colour, and the directions in which its brightness
 /// changes slowly, as the low coefficients of a discrete cosine transform.
@@ -43,7 +47,7 @@ pub struct Likeness {
 /// What decoding a picture once tells about it, beside its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureFacts {
-    /// Whether it has no colours, although it may be stored with them.
+    /// Whether it has next to no colours, although it may be stored with them.
     pub grey: bool,
     /// For finding it again.
     pub likeness: Likeness,
@@ -54,12 +58,13 @@ impl PictureFacts {
     pub fn of(picture: &RgbImage) -> Self {
         let reduced = reduce(picture);
         let pixels = reduced.as_chunks::<3>().0;
-        let difference: u32 = pixels
-            .iter()
-            .map(|[r, g, b]| u32::from(r.abs_diff(*g)) + u32::from(b.abs_diff(*g)))
-            .sum();
+        let is_colourful = |[r, g, b]: &&[u8; 3]| {
+            let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+            most - least >= GREY_TOLERANCE
+        };
+        let colourful = pixels.iter().filter(is_colourful).count();
         Self {
-            grey: (difference as f32) < 2.0 * GREY_TOLERANCE * pixels.len() as f32,
+            grey: (colourful as f32) < COLOURFUL_SHARE * pixels.len() as f32,
             likeness: Likeness::of_reduced(pixels),
         }
     }
@@ -287,6 +292,25 @@ mod tests {
         assert!(tinted(0) && tinted(4));
         assert!(!tinted(20));
         assert!(!PictureFacts::of(&scene(1)).grey);
+    }
+
+    #[test]
+    fn a_small_coloured_thing_on_white_is_no_grey_picture() {
+        let thing = |colour: [u8; 3]| {
+            RgbImage::from_fn(200, 200, |x, y| {
+                let is_thing = (80..120).contains(&x) && (80..120).contains(&y);
+                Rgb(if is_thing { colour } else { [255; 3] })
+            })
+        };
+        // 4 % of the pixels: the mean over all of them differs by less than 3.
+        assert!(!PictureFacts::of(&thing([150, 120, 100])).grey);
+        assert!(PictureFacts::of(&thing([120, 121, 118])).grey);
+        // As a scanner leaves it: a speck of dust in colour.
+        let mut speck = thing([120; 3]);
+        for y in 90..96 {
+            speck.put_pixel(90, y, Rgb([200, 20, 20]));
+        }
+        assert!(PictureFacts::of(&speck).grey);
     }
 
     #[test]

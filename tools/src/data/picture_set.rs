@@ -115,10 +115,11 @@ impl PictureSet {
 
 /// The sentence on a folder without a usable picture.
 pub(crate) fn none_usable(count: usize, root: &Path, first: &dyn fmt::Display) -> Error {
-    anyhow!(
-        "none of the {count} pictures in {} can be used; the first is {first}",
-        root.display()
-    )
+    let root = root.display();
+    match count {
+        1 => anyhow!("the only picture in {root} cannot be used: {first}"),
+        _ => anyhow!("none of the {count} pictures in {root} can be used; the first is {first}"),
+    }
 }
 
 fn check(path: &Path) -> Result<PictureHeader, Unusable> {
@@ -221,6 +222,27 @@ mod tests {
         );
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_out_of_the_set_and_back_brings_in_neither_it_nor_its_neighbour() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        write_pictures(&a.join("deep"), 2);
+        write_pictures(&b, 3);
+        symlink("..", a.join("loop")).unwrap();
+        symlink("../../..", a.join("deep/far loop")).unwrap();
+        let names_of = |root: &Path| names(&scan(&Source::Folder(root.to_owned())).unwrap());
+        assert_eq!(names_of(&a), ["deep/00.png", "deep/01.png"]);
+        // By way of another folder that leads back.
+        symlink(&a, b.join("a")).unwrap();
+        assert_eq!(names_of(&b).len(), 5);
+        // A neighbour that is asked for is taken, without the way back from it.
+        symlink(&b, a.join("more")).unwrap();
+        assert_eq!(names_of(&a).len(), 5);
+    }
+
     #[test]
     fn a_list_names_pictures_relative_to_its_root() {
         let folder = tempfile::tempdir().unwrap();
@@ -259,7 +281,7 @@ mod tests {
 
         fs::write(root.join("broken.png"), "").unwrap();
         let broken = of_folder(root);
-        assert!(broken.contains("none of the 1 pictures") && broken.contains("broken.png"));
+        assert!(broken.contains("the only picture in") && broken.contains("broken.png"));
 
         let file = of_folder(&root.join("broken.png"));
         assert!(file.contains("broken.png is a file"));

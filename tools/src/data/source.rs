@@ -129,17 +129,21 @@ pub fn lies_inside(path: &Path, folder: &Path) -> bool {
 fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
     let mut pictures = Vec::new();
     let mut skipped = Vec::new();
-    // Links may lead to one folder by many ways; each is entered once.
+    // Links may lead to one folder by many ways; each is entered once. A link to a folder around this
+    // one is not followed: it would bring in this one again, and what lies beside it.
+    let itself = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let mut entered = HashSet::new();
+    let mut enter = |folder: &Path| {
+        fs::canonicalize(folder)
+            .is_ok_and(|folder| !itself.starts_with(&folder) && entered.insert(folder))
+    };
     let entries = WalkDir::new(root)
         .follow_links(true)
         .sort_by_file_name()
         .into_iter()
         .filter_entry(|entry| {
             entry.depth() == 0
-                || (!is_hidden(entry)
-                    && (!entry.file_type().is_dir()
-                        || fs::canonicalize(entry.path()).is_ok_and(|path| entered.insert(path))))
+                || (!is_hidden(entry) && (!entry.file_type().is_dir() || enter(entry.path())))
         });
     for entry in entries {
         match entry {

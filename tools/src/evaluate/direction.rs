@@ -619,7 +619,8 @@ impl Shown {
                 .iter()
                 .map(|styles| Ok(styles.f_narrow(0, style, 1)?))
                 .collect::<Result<Vec<_>>>()?;
-            sheet.row(&format!("style {}", style + 1), &Tensor::f_cat(&row, 0)?)?;
+            // Each input has draws of its own, so that a row is in no one style.
+            sheet.row(&format!("draw {}", style + 1), &Tensor::f_cat(&row, 0)?)?;
         }
         for (label, row) in [
             ("reconstructed", &self.reconstructions),

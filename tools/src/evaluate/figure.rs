@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use munit::Direction;
 use serde::Serialize;
 
+use crate::program::counted;
+
 /// One number about a model, and what it is to be compared with.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
@@ -191,14 +193,14 @@ impl fmt::Display for DirectionReport {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         writeln!(
             formatter,
-            "{} to {} ({}): {} inputs of {} in {} styles, {} real pictures of {} to compare with",
+            "{} to {} ({}): {} of {} in {}, {} of {} to compare with",
             self.from,
             self.to,
             self.direction.name(),
-            self.inputs,
+            counted(self.inputs as u64, "input"),
             self.input_folder.display(),
-            self.styles,
-            self.real,
+            counted(self.styles as u64, "style"),
+            counted(self.real as u64, "real picture"),
             self.real_folder.display()
         )?;
         for caution in &self.cautions {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use tch::Tensor;
 
 use crate::data::{Framing, Source, load_picture};
-use crate::program::sentence;
+use crate::program::{counted, sentence};
 use crate::run::{RunFolder, data_layout};
 
 /// Pictures that are held in memory at a time.
@@ -136,8 +136,9 @@ impl PictureFolder {
         }
         ensure!(
             read > 0,
-            "{}: none of {count} pictures could be read",
-            self.folder.display()
+            "{}: nothing in it could be read, of {}",
+            self.folder.display(),
+            counted(count as u64, "picture")
         );
         Ok(read)
     }

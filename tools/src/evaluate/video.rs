@@ -17,6 +17,7 @@ use super::figure::{Figure, LeftOut, figures, left_out};
 use super::frames::Frames;
 use super::motion::{Motion, flicker};
 use super::scores::mean;
+use crate::program::counted;
 use crate::report::{Progress, Sheet};
 use crate::translate::picture_tensor;
 
@@ -370,13 +371,13 @@ impl std::fmt::Display for VideoReport {
     fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
         writeln!(
             formatter,
-            "{} ({}): {} frames of {}×{} in {} styles",
+            "{} ({}): {} of {}×{} in {}",
             self.clip.display(),
             self.direction.name(),
-            self.frames,
+            counted(self.frames as u64, "frame"),
             self.width,
             self.height,
-            self.styles
+            counted(self.styles as u64, "style")
         )?;
         figures(formatter, &self.figures)?;
         left_out(formatter, &self.left_out)

@@ -16,6 +16,7 @@ use tch::{Kind, Tensor};
 
 use crate::checkpoint::is_checkpoint;
 use crate::model_name::find_model;
+use crate::result_file::make_folder;
 use parity::Parity;
 
 pub use run::{StyleOrigin, StyleRequest, Wanted, from_run, model};
@@ -33,12 +34,21 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the ending of a file's name asks for: `.pt`, `.onnx`, or anything else for a model.
-    pub fn of(path: &Path) -> Self {
-        match path.extension().and_then(|ending| ending.to_str()) {
-            Some("pt" | "pth" | "ts") => Self::TorchScript,
-            Some("onnx") => Self::Onnx,
-            _ => Self::Model,
+    /// What the ending of a file's name asks for.
+    ///
+    /// # Errors
+    /// A sentence that names the file and the endings that there are, if it has another.
+    pub fn of(path: &Path) -> Result<Self> {
+        let ending = path.extension().unwrap_or_default();
+        match ending.to_string_lossy().to_lowercase().as_str() {
+            "safetensors" => Ok(Self::Model),
+            "pt" | "pth" | "ts" => Ok(Self::TorchScript),
+            "onnx" => Ok(Self::Onnx),
+            _ => bail!(
+                "{}: cannot tell from this name what to write; end it in .safetensors for a model, .pt \
+                 for TorchScript or .onnx for ONNX, or say it with --format",
+                path.display()
+            ),
         }
     }
 
@@ -79,7 +89,7 @@ pub fn open(
     Ok(Model::read(&find_model(source)?)?)
 }
 
-/// Writes `model` to `path`, with its weights in `kind`. What is for other programs is compared with
+/// Writes `model` to `path`, with its weights in `kind`, and makes the folder if it is missing. What is for other programs is compared with
 /// the model before; if it differs too much, whatever is at `path` stays as it is.
 ///
 /// # Errors
@@ -89,6 +99,7 @@ pub fn write(model: &Model, path: &Path, format: Format, kind: Kind) -> Result<V
     let named = || path.display().to_string();
     let (bytes, parity) = match format {
         Format::Model => {
+            make_folder(path)?;
             model.write(path, kind)?;
             return Ok(Vec::new());
         }
@@ -104,6 +115,7 @@ pub fn write(model: &Model, path: &Path, format: Format, kind: Kind) -> Result<V
             (file, vec![parity])
         }
     };
+    make_folder(path)?;
     atomic_file::write(path, |file| file.write_all(&bytes))?;
     Ok(parity)
 }

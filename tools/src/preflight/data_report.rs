@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::inspection::Findings;
 use super::{NamedSet, Sets};
 use crate::config::TrainConfig;
-use crate::data::{PictureSet, none_usable};
+use crate::data::{PictureFacts, PictureSet, Unusable, none_usable};
 use crate::run::framing;
 use crate::trainer::Pair;
 
@@ -84,7 +84,8 @@ impl DataReport {
             let set = &reports[domain as usize];
             notes.extend(note_on_number(set));
             let target = framing(config, domain).new_size;
-            notes.extend(note_on_size(set, sets.training.get(domain), target));
+            let facts = findings.map(|found| found.facts[domain as usize].as_slice());
+            notes.extend(note_on_size(set, sets.training.get(domain), facts, target));
             if config.architecture().channels(domain) > 1 {
                 notes.extend(note_on_grey(set));
             }
@@ -99,7 +100,7 @@ impl DataReport {
             );
         }
         if let Some(findings) = findings {
-            notes.extend(notes_on_repeats(&all, findings, same));
+            notes.extend(notes_on_repeats(&all, &reports, findings, same));
         }
         Self {
             sets: reports,
@@ -245,22 +246,29 @@ fn note_on_imbalance(reports: &[SetReport]) -> Option<String> {
     })
 }
 
-fn note_on_size(report: &SetReport, set: &PictureSet, target: usize) -> Option<String> {
+/// Of the pictures that `facts`, where they are known, say are usable.
+fn note_on_size(
+    report: &SetReport,
+    set: &PictureSet,
+    facts: Option<&[Result<PictureFacts, Unusable>]>,
+    target: usize,
+) -> Option<String> {
+    let is_usable = |index: usize| facts.is_none_or(|facts| facts[index].is_ok());
     let small = set
         .headers
         .iter()
-        .filter(|header| {
+        .enumerate()
+        .filter(|(index, header)| {
             let side = f64::from(header.width.min(header.height));
-            side * MUCH_ENLARGED <= target as f64
+            is_usable(*index) && side * MUCH_ENLARGED <= target as f64
         })
         .count();
-    let share = small as f64 / set.headers.len() as f64;
+    let share = small as f64 / report.pictures as f64;
     (share > NOTEWORTHY_SHARE).then(|| {
         format!(
             "{small} of {} pictures of {} are much smaller than the {target} pixels that they are \
              resized to, and will be blurred; choose a smaller --size or larger pictures",
-            set.headers.len(),
-            report.name
+            report.pictures, report.name
         )
     })
 }
@@ -270,16 +278,21 @@ fn note_on_grey(set: &SetReport) -> Option<String> {
     let share = grey as f64 / set.pictures as f64;
     (share > NOTEWORTHY_SHARE && share < 1.0 - NOTEWORTHY_SHARE).then(|| {
         format!(
-            "{grey} of {} pictures of {} are grey, and the others coloured; some of the styles will \
-             be without colour",
+            "{grey} of {} pictures of {} are mostly without colour, and the others coloured; some of \
+             the styles will be without colour",
             set.pictures, set.name
         )
     })
 }
 
-fn notes_on_repeats(all: &[NamedSet], findings: &Findings, same_files: bool) -> Vec<String> {
+fn notes_on_repeats(
+    all: &[NamedSet],
+    reports: &[SetReport],
+    findings: &Findings,
+    same_files: bool,
+) -> Vec<String> {
     let found = &findings.near_duplicates;
-    let count = |set: usize| all[set].set.paths.len();
+    let count = |set: usize| reports[set].pictures;
     let path = |set: usize, index: usize| all[set].set.paths[index].display();
     let mut notes = Vec::new();
     for (set, named) in all.iter().enumerate().filter(|(_, named)| !named.is_test) {

@@ -11,10 +11,11 @@ use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::pictures::data_layout;
 use super::problem::explain;
-use super::resumed::continued;
+use super::resumed::{continued, refuse_shorter};
 use crate::config::TrainConfig;
 use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, save_input_sheet};
 use crate::ranks::Ranks;
+use crate::result_file::make_folder;
 
 /// What [`check`] found.
 #[derive(Clone, Debug, Serialize)]
@@ -46,16 +47,20 @@ pub fn check(
     match folder {
         Some(folder) if resume => {
             folder.check_run()?;
-            let begun = match folder.has_checkpoint()? {
-                true => folder.newest_checkpoint()?.0.header.config,
-                false => folder.config()?.resolved(),
+            let (begun, done) = match folder.has_checkpoint()? {
+                true => {
+                    let header = folder.newest_checkpoint()?.0.header;
+                    (header.config, header.iteration)
+                }
+                false => (folder.config()?.resolved(), 0),
             };
             config = continued(&begun, &config)?;
+            refuse_shorter(folder, done, &config)?;
         }
         Some(folder) => {
             folder.refuse_foreign()?;
-            folder.create()?;
             folder.refuse_begun()?;
+            make_folder(&folder.input_sheet())?;
         }
         None => {}
     }

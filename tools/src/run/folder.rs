@@ -154,6 +154,9 @@ impl RunFolder {
 
     /// Refuses a folder with a run's checkpoints.
     pub(super) fn refuse_begun(&self) -> Result<()> {
+        if !self.checkpoints().is_dir() {
+            return Ok(());
+        }
         if let Some((iteration, _)) = checkpoint::list(&self.checkpoints())?.last() {
             bail!(
                 "{}: holds a run of {iteration} iterations; add --resume to go on with it, or \
@@ -180,8 +183,13 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Refuses a folder with anything in it that is not of a run.
+    /// Refuses a file, and a folder with anything in it that is not of a run.
     pub(super) fn refuse_foreign(&self) -> Result<()> {
+        ensure!(
+            !self.0.is_file(),
+            "{}: this is a file; name a new or an empty folder with --out",
+            self.0.display()
+        );
         if self.is_run() || !self.0.is_dir() {
             return Ok(());
         }

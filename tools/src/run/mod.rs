@@ -41,7 +41,7 @@ use beginning::first_trainer;
 use perceptual::load_perceptual;
 use pictures::choose_samples;
 use problem::explain;
-use resumed::{announce_differences, continued};
+use resumed::{announce_differences, continued, refuse_shorter};
 use training::{Prepared, Training};
 
 /// How a run came to its end.
@@ -100,6 +100,7 @@ pub fn run(
             eprintln!("munit-train: {problem}; going back to the one before");
         }
         config = continued(&checkpoint.header.config, &config)?;
+        refuse_shorter(folder, checkpoint.header.iteration, &config)?;
         Some(checkpoint)
     } else {
         // All that a run computes follows from its configuration, so that its beginning is kept in

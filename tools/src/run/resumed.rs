@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
+use super::folder::RunFolder;
 use crate::checkpoint::{self, Checkpoint, CheckpointHeader, Surroundings};
 use crate::config::TrainConfig;
 use crate::difference::{Difference, differences};
@@ -53,6 +54,19 @@ pub(super) fn continued(saved: &TrainConfig, wanted: &TrainConfig) -> Result<Tra
         from_model_sha256: saved.from_model_sha256.clone(),
         ..wanted.clone()
     })
+}
+
+/// # Errors
+/// A sentence, if the run in `folder` has `done` more iterations than `wanted` says it is to have.
+pub(super) fn refuse_shorter(folder: &RunFolder, done: u64, wanted: &TrainConfig) -> Result<()> {
+    ensure!(
+        wanted.max_iter >= done,
+        "{}: has {done} iterations already, and --iterations (max_iter), which is {}, counts from the \
+         beginning; give a larger number, or leave it out",
+        folder.path().display(),
+        wanted.max_iter
+    );
+    Ok(())
 }
 
 /// Values that decide the numbers of a run, and are asked for otherwise than it was begun with.

@@ -21,9 +21,9 @@ use serde::Serialize;
 
 use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
-use crate::program::sentence;
+use crate::program::{counted, sentence};
 use crate::report::Progress;
-use crate::video::{Frame, FrameFormat, VideoReader, VideoWriter};
+use crate::video::{Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
@@ -135,14 +135,17 @@ impl fmt::Display for Work {
                 frames,
                 width,
                 height,
-            } => write!(f, "{frames} frames of {width}×{height}"),
+            } => write!(f, "{} of {width}×{height}", counted(*frames, "frame")),
             Self::Folder {
                 translated,
                 skipped,
-            } => match skipped.len() {
-                0 => write!(f, "{translated} pictures"),
-                skipped => write!(f, "{translated} pictures, {skipped} skipped"),
-            },
+            } => {
+                f.write_str(&counted(*translated, "picture"))?;
+                match skipped.len() {
+                    0 => Ok(()),
+                    skipped => write!(f, ", {skipped} skipped"),
+                }
+            }
             Self::Tensor { shape } => write!(f, "{shape:?}"),
         }
     }
@@ -155,7 +158,7 @@ impl fmt::Display for Translated {
         }
         write!(f, "{}", self.work)?;
         if !self.styles.is_empty() {
-            write!(f, " in {} styles", self.styles.len())?;
+            write!(f, " in {}", counted(self.styles.len() as u64, "style"))?;
         }
         write!(f, "  {}", self.direction.name())?;
         match self.style.as_deref() {
@@ -185,11 +188,14 @@ pub fn translate(request: &Request) -> Result<Translated> {
         refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
     }
     match &request.output {
-        Some(output) if request.all_styles => ensure!(
-            !output.is_file(),
-            "{}: this is a file; translations in several styles go into a folder",
-            output.display()
-        ),
+        Some(output) if request.all_styles => {
+            let is_file_name = output::has_picture_name(output) || has_video_name(output);
+            ensure!(
+                output.is_dir() || !(output.exists() || is_file_name),
+                "{}: this names a file; translations in several styles go into a folder",
+                output.display()
+            );
+        }
         Some(output) => input.check_output(output)?,
         None => ensure!(
             !request.all_styles && !request.side_by_side,
@@ -494,8 +500,9 @@ impl<'a> Job<'a> {
         })?;
         ensure!(
             (skipped.len() as u64) < total,
-            "{}: none of its {total} pictures could be translated",
-            root.display()
+            "{}: nothing in it could be translated, of {}",
+            root.display(),
+            counted(total, "picture")
         );
         Ok(Work::Folder {
             translated: total - skipped.len() as u64,

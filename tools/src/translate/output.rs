@@ -13,6 +13,8 @@ use tch::{Device, Kind, Tensor};
 
 use munit::atomic_file;
 
+use crate::result_file::make_folder;
+
 /// Name of the float output of a single picture, or of a tensor of pictures.
 pub const RAW_NAME: &str = "output";
 
@@ -78,6 +80,11 @@ fn named_format(path: &Path) -> Option<ImageFormat> {
     }
 }
 
+/// Whether a file of this name is one of the pictures that are written.
+pub fn has_picture_name(path: &Path) -> bool {
+    named_format(path).is_some()
+}
+
 /// `path`, or `path` with `.png` behind it if its name asks for a format that is not written.
 pub fn writable_name(path: PathBuf) -> PathBuf {
     if named_format(&path).is_some() {
@@ -120,12 +127,4 @@ pub fn save_picture(path: &Path, picture: &RgbImage) -> Result<()> {
     Ok(atomic_file::write(path, |writer| {
         writer.write_all(bytes.get_ref())
     })?)
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot make this folder", folder.display())),
-        _ => Ok(()),
-    }
 }

@@ -587,7 +587,7 @@ fn mistakes_get_a_sentence() {
         ("model.safetensors empty", "empty/testA: no pictures"),
         (
             "model.safetensors broken",
-            "broken/testA: none of 1 pictures could be read",
+            "broken/testA: nothing in it could be read, of 1 picture\n",
         ),
         ("model.safetensors data --backbone data", "data"),
         (
@@ -817,12 +817,14 @@ fn a_page_shows_everything_and_needs_no_other_file() {
     moving_clip(&place);
     place.succeed(
         "model.safetensors data --video clip --inputs 3 --styles 2 --size 32 \
-         --backbone backbone.safetensors --page page.html",
+         --backbone backbone.safetensors --page new/folder/page.html",
     );
     // Two histograms in each of two directions, two courses of the clip.
-    assert_self_contained(&place, "page.html", 6);
-    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    assert_self_contained(&place, "new/folder/page.html", 6);
+    let page = std::fs::read_to_string(place.path("new/folder/page.html")).unwrap();
     for text in [
+        "<title>Evaluation of model</title>",
+        "styles drawn for it alone",
         "photo to print (a2b)",
         "Fréchet distance",
         "warping error",
@@ -834,4 +836,25 @@ fn a_page_shows_everything_and_needs_no_other_file() {
     let sheets: Vec<&str> = page.split("base64,").skip(1).collect();
     assert_eq!(sheets.len(), 3);
     assert!(sheets.iter().all(|sheet| sheet.starts_with("/9j/")));
+}
+
+#[test]
+fn a_page_that_cannot_be_written_does_not_take_the_figures_with_it() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    // Refused before any work.
+    let message = place.fail("model.safetensors data --page data");
+    assert!(message.contains("data: this is a folder"), "{message}");
+    let message = place.fail("missing.safetensors data --page model.safetensors/page.html");
+    assert!(message.contains("is a file, not a folder"), "{message}");
+    // What names cannot tell.
+    let output =
+        place.run("model.safetensors data --inputs 1 --styles 1 --size 32 --page /proc/page.html");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let figures = String::from_utf8(output.stdout).unwrap();
+    assert!(figures.contains("cycle PSNR"), "{figures}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("/proc/page.html: cannot write"),
+        "{message}"
+    );
 }

@@ -292,9 +292,15 @@ fn mistakes_get_a_sentence_and_leave_no_file() {
             "replace the original",
         ),
         (
-            "model.safetensors nowhere/out.pt",
-            "nowhere/out.pt: cannot write",
+            "model.safetensors model.safetensors/out.pt",
+            "model.safetensors is a file, not a folder",
         ),
+        ("missing.safetensors .", "this is a folder"),
+        (
+            "model.safetensors out.foo",
+            "end it in .safetensors for a model, .pt for TorchScript or .onnx for ONNX",
+        ),
+        ("model.safetensors out", "cannot tell from this name"),
         (
             "model.safetensors out.pt --format png",
             "invalid value 'png'",
@@ -321,6 +327,10 @@ fn mistakes_get_a_sentence_and_leave_no_file() {
             "{message}"
         );
         assert_eq!(std::fs::read(place.path(older)).unwrap(), b"older");
+    }
+    for made in ["new/deep/out.onnx", "new/model/out.SAFETENSORS"] {
+        place.succeed(&format!("model.safetensors {made}"));
+        assert!(place.path(made).is_file());
     }
     // What is asked for counts, not the name.
     place.succeed("model.safetensors out.bin --format onnx");

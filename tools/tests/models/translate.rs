@@ -296,7 +296,10 @@ fn a_folder_without_a_usable_picture_fails() {
     );
     std::fs::write(place.path("in/broken.jpg"), b"not a picture").unwrap();
     let message = place.fail("model.safetensors in out");
-    assert!(message.contains("none of its 1 pictures"), "{message}");
+    assert!(
+        message.contains("could be translated, of 1 picture\n"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -341,6 +344,11 @@ fn every_named_style_gets_a_file_or_a_folder() {
             "cannot be used with",
         ),
         ("in.jpg in.jpg --all-styles", "go into a folder"),
+        (
+            "in.jpg out.png --all-styles",
+            "out.png: this names a file; translations in several styles go into a folder",
+        ),
+        ("in.jpg out.mp4 --all-styles", "out.mp4: this names a file"),
         ("in in/out --all-styles", "inside the input folder"),
         ("in.jpg --all-styles", "give OUT"),
     ] {
@@ -386,15 +394,14 @@ fn frames_of(place: &Workplace, video: &str, folder: &str) -> Vec<image::RgbImag
     files.iter().map(|file| read(file)).collect()
 }
 
+/// Writes `clip.avi` of so many frames, twelve a second.
 #[cfg(feature = "video")]
-#[test]
-fn a_video_is_translated_frame_by_frame() {
+fn make_clip(place: &Workplace, frames: u32, [width, height]: [u32; 2]) {
     use gst::prelude::*;
-    let place = workplace(&Tiny::new(Family::Munit).model);
     gst::init().unwrap();
     let line = format!(
-        "videotestsrc num-buffers=8 ! video/x-raw,width=50,height=34,framerate=12/1 ! jpegenc \
-         ! avimux ! filesink location={}",
+        "videotestsrc num-buffers={frames} ! video/x-raw,width={width},height={height},framerate=12/1 \
+         ! jpegenc ! avimux ! filesink location={}",
         place.path("clip.avi").display()
     );
     let pipeline = gst::parse::launch(&line).unwrap();
@@ -407,6 +414,49 @@ fn a_video_is_translated_frame_by_frame() {
         end.map(|message| message.type_()),
         Some(gst::MessageType::Eos)
     );
+}
+
+#[cfg(feature = "video")]
+#[test]
+fn a_run_that_is_killed_leaves_the_older_video() {
+    use std::time::{Duration, Instant};
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    make_clip(&place, 500, [160, 120]);
+    let older = place.path("out/drawn.webm");
+    std::fs::create_dir(place.path("out")).unwrap();
+    std::fs::write(&older, b"older").unwrap();
+    let files = || std::fs::read_dir(place.path("out")).unwrap().count();
+    let wait_for = |count: usize| {
+        let begun = Instant::now();
+        while files() != count {
+            assert!(begun.elapsed() < Duration::from_secs(120), "{count} files");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    };
+    let mut run = Command::new(TRANSLATE)
+        .args(["model.safetensors", "clip.avi", "out/drawn.webm"])
+        .current_dir(place.folder.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // The encoder has begun, beside the older video.
+    wait_for(2);
+    run.kill().unwrap();
+    let status = run.wait().unwrap();
+    assert_eq!(status.code(), None, "it was done before it was killed");
+    // It notices, and clears away what it has made.
+    wait_for(1);
+    assert_eq!(std::fs::read(&older).unwrap(), b"older");
+}
+
+#[cfg(feature = "video")]
+#[test]
+fn a_video_is_translated_frame_by_frame() {
+    use gst::prelude::*;
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    make_clip(&place, 8, [50, 34]);
+    let patience = gst::ClockTime::from_seconds(60);
 
     let said = place.succeed("model.safetensors clip.avi new/out.webm --seed 3 --side-by-side");
     assert!(said.contains("8 frames of 50×34"), "{said}");
@@ -612,6 +662,10 @@ fn every_mistake_gets_a_sentence_that_names_it() {
         (
             "in.png out.png --seed 1 --style 1,2,3",
             "cannot be used with",
+        ),
+        (
+            "in.png out.png --seed -3",
+            "'-3' for '--seed <N>': a seed is a whole number from 0 on",
         ),
         ("in.png out.png --a2b --b2a", "cannot be used with"),
         ("in.png out.png --strength 2", "from 0 to 1"),

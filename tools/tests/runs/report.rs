@@ -23,6 +23,7 @@ fn a_report_shows_itself_and_nothing_else() {
     let yaml = fs::read_to_string(config("folder.yaml")).unwrap();
     let more =
         "domain_a: '<script>alert(1)</script>'\ndomain_b: R&D\nwatch_iter: 2\nreport_iter: 1\n";
+    let yaml = yaml.replace("lr_policy: step", "lr_policy: linear");
     fs::write(place.path("named.yaml"), yaml + more).unwrap();
     let flags = "--config named.yaml --device cpu --threads 1";
     let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out run --iterations 6")));
@@ -42,6 +43,8 @@ fn a_report_shows_itself_and_nothing_else() {
             "&lt;script&gt;alert(1)&lt;/script&gt;<span class=\"way\">⇄</span>R&amp;D",
             ">finished<",
             "6 of 6",
+            // That of the last iteration: it has fallen for 0.8 of the 1.8 in which it falls to 0.
+            "<dt>Learning rate</dt><dd>5.556e-5</dd>",
             "<h2>Samples</h2>",
             "<h2>Styles</h2>",
             "<h2>From style to style</h2>",

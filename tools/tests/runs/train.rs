@@ -845,7 +845,7 @@ fn what_cannot_be_trained_is_refused_in_one_sentence() {
         (&format!("--out run {a}"), &["domain b", "--b FOLDER"]),
         (
             &format!("--out run {a} --b broken"),
-            &["none of the 1 pictures in broken", "only.png"],
+            &["the only picture in broken", "only.png"],
         ),
         (
             "--out file/run",
@@ -1079,13 +1079,38 @@ fn a_damaged_checkpoint_is_passed_over() {
     assert!(!errors.contains("damaged"), "{errors}");
     assert_same_end(&place, "whole", "run", 6);
 
+    let before = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    let sentence = failed(place.train("--resume run --iterations 5"));
+    assert_says(
+        &sentence,
+        &[
+            "run: has 6 iterations already",
+            "which is 5, counts from the beginning",
+        ],
+    );
+    assert_eq!(
+        fs::read_to_string(place.path("run/config.yaml")).unwrap(),
+        before
+    );
+    fs::write(place.checkpoint("run", 7), "").unwrap();
+    let errors = succeeded(place.run(MUNIT_EXPORT, "run older.safetensors"));
+    assert_says(
+        &errors,
+        &["iteration-000000007", "damaged", "taking the one before"],
+    );
+
     for iteration in [4, 6] {
         fs::write(place.checkpoint("whole", iteration), "").unwrap();
     }
     let sentence = failed(place.train("--resume whole --iterations 7"));
-    assert_says(&sentence, &["iteration-000000006", "damaged"]);
+    let advice = [
+        "iteration-000000006",
+        "damaged",
+        "no checkpoint of this run is whole",
+    ];
+    assert_says(&sentence, &advice);
     let sentence = failed(place.run(MUNIT_EXPORT, "whole model.safetensors"));
-    assert_says(&sentence, &["iteration-000000006", "damaged"]);
+    assert_says(&sentence, &advice);
 }
 
 #[test]

@@ -16,6 +16,8 @@ use super::figure::{DirectionReport, Figure, Histogram, LeftOut, number};
 use super::pairs::PairsReport;
 use super::video::{PairFigures, VideoReport};
 use crate::markup::{escaped, jpeg_address};
+use crate::program::counted;
+use crate::result_file::make_folder;
 
 const JPEG_QUALITY: u8 = 90;
 
@@ -43,11 +45,13 @@ struct Page {
 /// # Errors
 /// A sheet that cannot be encoded.
 pub fn evaluation_page(evaluation: &Evaluation) -> Result<String> {
-    let mut page = Page::new(&evaluation.model.display().to_string());
+    let name = evaluation.model.file_stem().unwrap_or_default();
+    let mut page = Page::new(&format!("Evaluation of {}", name.to_string_lossy()));
     let iterations = evaluation
         .iterations
         .map(|iterations| format!("{iterations} iterations"));
-    let facts = iterations.into_iter().chain([
+    let model = evaluation.model.display().to_string();
+    let facts = [model].into_iter().chain(iterations).chain([
         format!("{} pixels", evaluation.size),
         format!("translated in {}", evaluation.precision),
         format!("styles from seed {}", evaluation.seed),
@@ -66,7 +70,7 @@ pub fn evaluation_page(evaluation: &Evaluation) -> Result<String> {
 /// The page of the experiment with pairs.
 pub fn pairs_page(report: &PairsReport) -> String {
     let [a, b] = report.folders.each_ref().map(|folder| folder.display());
-    let mut page = Page::new(&format!("{a} and {b}"));
+    let mut page = Page::new(&format!("Content distances of {a} and {b}"));
     page.facts(&[
         format!("{} pairs", report.pairs),
         format!("{} pixels", report.size),
@@ -76,11 +80,12 @@ pub fn pairs_page(report: &PairsReport) -> String {
     page.finish()
 }
 
-/// Writes a page.
+/// Writes a page, and makes its folder if it is missing.
 ///
 /// # Errors
 /// A sentence that names the file, if it cannot be written.
 pub fn write_page(path: &Path, page: &str) -> Result<()> {
+    make_folder(path)?;
     Ok(atomic_file::write(path, |file| {
         file.write_all(page.as_bytes())
     })?)
@@ -115,14 +120,14 @@ impl Page {
         ));
         self.facts(&[
             format!(
-                "{} inputs of {} in {} styles",
-                report.inputs,
+                "{} of {} in {}",
+                counted(report.inputs as u64, "input"),
                 report.input_folder.display(),
-                report.styles
+                counted(report.styles as u64, "style")
             ),
             format!(
-                "{} real pictures of {} to compare with",
-                report.real,
+                "{} of {} to compare with",
+                counted(report.real as u64, "real picture"),
                 report.real_folder.display()
             ),
         ]);
@@ -136,7 +141,8 @@ impl Page {
         self.left_out(&report.left_out);
         self.picture(
             report.sheet.as_ref(),
-            "Inputs, translations and what comes back of them",
+            "Inputs, translations and what comes back of them; each input has styles drawn for it alone, \
+             so that pictures beside each other are in different styles",
         )?;
         self.histograms(&report.histograms);
         Ok(())
@@ -150,9 +156,9 @@ impl Page {
             report.direction.name()
         ));
         self.facts(&[
-            format!("{} frames", report.frames),
+            counted(report.frames as u64, "frame"),
             format!("{}×{} pixels", report.width, report.height),
-            format!("{} styles", report.styles),
+            counted(report.styles as u64, "style"),
         ]);
         self.figures(&report.figures);
         self.left_out(&report.left_out);

@@ -167,12 +167,18 @@ impl Page<'_> {
             fact("Time left", short_time(left.as_secs_f64()));
             fact("Done at about", local_time(SystemTime::now() + left));
         }
-        let [rate, rate_dis] = self.config().learning_rates(done);
+        // After the last iteration there is none that a rate could be for.
+        let last = self.config().max_iter.saturating_sub(1);
+        let [rate, rate_dis] = self.config().learning_rates(done.min(last));
         fact(
             "Learning rate",
             match rate == rate_dis {
-                true => format!("{rate:e}"),
-                false => format!("{rate:e}, discriminators {rate_dis:e}"),
+                true => rate_text(rate),
+                false => format!(
+                    "{}, discriminators {}",
+                    rate_text(rate),
+                    rate_text(rate_dis)
+                ),
             },
         );
         let pictures: Vec<String> = self
@@ -698,6 +704,12 @@ fn newest_findings(events: &[Event]) -> Vec<(&Finding, Option<End>)> {
         }
     }
     newest
+}
+
+/// A learning rate with four digits at most.
+fn rate_text(rate: f64) -> String {
+    let rounded = format!("{rate:.3e}").parse().unwrap_or(rate);
+    format!("{rounded:e}")
 }
 
 /// What happened, in words.
