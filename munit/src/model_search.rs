@@ -1,13 +1,15 @@
 //! Finds the file that a model's name means: shipped and installed models are called by the name of
 //! their file, with or without its extension.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 const EXTENSION: &str = "safetensors";
 
 /// The folders in which shipped and installed models lie, in order of precedence.
 ///
-/// `binary` is the file of the plugin or program that looks, if it has one of its own;
+/// `binary` is the file of the plugin or program that looks, if it has one of its own: models lie
+/// beside it, in the project that it was built in, or under the prefix that it was installed under.
 /// `data_folders` are the user's and the system's, as the XDG base directory specification has
 /// them.
 pub fn folders(
@@ -15,6 +17,7 @@ pub fn folders(
     data_folders: impl IntoIterator<Item = PathBuf>,
 ) -> Vec<PathBuf> {
     let mut folders = Vec::new();
+    let mut data_folders: Vec<PathBuf> = data_folders.into_iter().collect();
     if let Some(folder) = binary.and_then(Path::parent) {
         folders.push(folder.join("models"));
         folders.push(folder.join("munitfilter/models"));
@@ -22,10 +25,30 @@ pub fn folders(
         if let Some(project) = folder.ancestors().nth(2) {
             folders.push(project.join("models"));
         }
+        // Where it is one of the data folders, it keeps its place among them.
+        if let Some(share) = prefix(folder).map(|prefix| prefix.join("share"))
+            && !data_folders.contains(&share)
+        {
+            data_folders.insert(0, share);
+        }
     }
     let data_folders = data_folders.into_iter();
     folders.extend(data_folders.map(|folder| folder.join("munitfilter/models")));
     folders
+}
+
+/// The prefix under which what lies in `folder` is installed: PREFIX/bin, PREFIX/lib/gstreamer-1.0
+/// or PREFIX/lib/x86_64-linux-gnu/gstreamer-1.0.
+fn prefix(folder: &Path) -> Option<&Path> {
+    let is_installed_to = |folder: &&Path| {
+        let name = folder.file_name().and_then(OsStr::to_str);
+        matches!(name, Some("bin" | "lib" | "lib64"))
+    };
+    folder
+        .ancestors()
+        .take(3)
+        .find(is_installed_to)
+        .and_then(Path::parent)
 }
 
 /// Whether `model` can be a name, and not only a path.
@@ -69,6 +92,48 @@ mod tests {
                 "/home/me/.local/share/munitfilter/models",
             ]
             .map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn what_is_installed_under_a_prefix_finds_the_models_there() {
+        let prefix = tempfile::tempdir().unwrap();
+        let model = prefix
+            .path()
+            .join("share/munitfilter/models/mine.safetensors");
+        std::fs::create_dir_all(model.parent().unwrap()).unwrap();
+        std::fs::write(&model, b"").unwrap();
+        for binary in [
+            "bin/munit-translate",
+            "lib/gstreamer-1.0/libgstmunit.so",
+            "lib64/gstreamer-1.0/libgstmunit.so",
+            "lib/x86_64-linux-gnu/gstreamer-1.0/libgstmunit.so",
+        ] {
+            let folders = folders(Some(&prefix.path().join(binary)), []);
+            let found = find(Path::new("mine"), &folders);
+            assert_eq!(found, Ok(model.clone()), "{binary}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_comes_before_the_data_folders_unless_it_is_among_them() {
+        let data = ["/home/me/.local/share", "/usr/local/share/", "/usr/share/"];
+        let in_data = |binary: &str| {
+            let mut folders = folders(Some(Path::new(binary)), data.map(PathBuf::from));
+            folders.retain(|folder| folder.ends_with("share/munitfilter/models"));
+            folders
+        };
+        let [mine, local, system] = data.map(|data| Path::new(data).join("munitfilter/models"));
+        let usual = [mine.clone(), local.clone(), system.clone()];
+        assert_eq!(in_data("/usr/bin/munit-info"), usual);
+        assert_eq!(
+            in_data("/opt/bin/munit-info"),
+            [
+                PathBuf::from("/opt/share/munitfilter/models"),
+                mine,
+                local,
+                system
+            ]
         );
     }
 

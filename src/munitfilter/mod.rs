@@ -23,8 +23,10 @@
 //! ## Models
 //! The property `model` is the path of a model file, or the name of a model that lies in one of
 //! these folders (with or without `.safetensors`): `models` and `munitfilter/models` beside the
-//! plugin, `models` two folders above it (a plugin in `target/release`), and `munitfilter/models`
-//! in `$XDG_DATA_HOME` and each of `$XDG_DATA_DIRS`. Without it, `photo2illustration` is used.
+//! plugin, `models` two folders above it (a plugin in `target/release`),
+//! `share/munitfilter/models` of the prefix that the plugin is installed under (what its `lib` lies
+//! in), and `munitfilter/models` in `$XDG_DATA_HOME` and each of `$XDG_DATA_DIRS`. Without it,
+//! `photo2illustration` is used.
 //! A missing or broken model is an error on the way from READY to PAUSED.
 //!
 //! ## Styles
@@ -43,7 +45,8 @@
 //! ## Changes while playing
 //! All properties can be changed in every state. A new model, direction, device or precision loads
 //! in the background and then cross-fades over `style-smoothing`. A value that cannot be used posts
-//! a warning message, and the property goes back to the one in use.
+//! a warning message, and the property goes back to the one in use. GLib itself refuses a number
+//! outside its property's range, with a warning in the log, and the property stays as it was.
 //!
 //! ## Live and not
 //! When upstream is live, a frame that still waits for the network gives way to a newer one, and

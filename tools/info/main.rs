@@ -35,9 +35,10 @@ fn main() -> ExitCode {
 }
 
 fn show(arguments: &Arguments) -> anyhow::Result<()> {
-    match arguments.model.is_dir() {
-        true => print(arguments, &RunInfo::of(&arguments.model)?),
-        false => print(arguments, &ModelInfo::of(&find_model(&arguments.model)?)?),
+    let found = find_model(&arguments.model)?;
+    match found.is_dir() {
+        true => print(arguments, &RunInfo::of(&found)?),
+        false => print(arguments, &ModelInfo::of(&found)?),
     }
 }
 
