@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use munit::model_search;
 
-use super::problem::Problem;
+use super::problem::{NAME_A_MODEL, Problem};
 
 /// The model that is used when none is set; shipped with the plugin.
 pub(super) const DEFAULT_MODEL: &str = "photo2illustration.safetensors";
@@ -48,15 +48,14 @@ pub(super) fn find_model(model: Option<&str>, folders: &[PathBuf]) -> Result<Pat
                     std::io::ErrorKind::NotFound => gst::ResourceError::NotFound,
                     _ => gst::ResourceError::OpenRead,
                 },
-                text: format!(
-                    "{name}: cannot open the model: {error}. Set the property model to a model \
-                     file, for example one that munit-export or munit-import has written."
-                ),
+                text: format!("{name}: cannot open the model: {error}. {NAME_A_MODEL}"),
             }),
         };
     }
     let looked_for = match model_search::find(path, folders) {
         Ok(found) => return Ok(found),
+        // What is here is read, so that it is said why it is no model.
+        Err(_) if model.is_some() && path.exists() => return Ok(path.to_owned()),
         Err(looked_for) => looked_for,
     };
     let looked_for: Vec<String> = looked_for
@@ -98,6 +97,13 @@ mod tests {
         let default = second.path().join(DEFAULT_MODEL);
         std::fs::write(&default, b"").unwrap();
         assert_eq!(find_model(None, &folders).unwrap(), default);
+    }
+
+    #[test]
+    fn a_folder_here_is_no_missing_model() {
+        // Tests run in the folder of the project.
+        let found = find_model(Some("models"), &[]);
+        assert_eq!(found.unwrap(), Path::new("models"));
     }
 
     #[test]

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+/// What to do about a model that cannot be used.
+pub(super) const NAME_A_MODEL: &str = "Set the property model to a model file, for example one \
+                                       that munit-export or munit-import has written.";
+
 /// A sentence for the person, and the code that a program sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -32,16 +36,18 @@ impl Problem {
             Error::Torch(_) => gst::ResourceError::Failed,
             _ => gst::ResourceError::Settings,
         };
-        let text = error.to_string();
+        let mut text = error.to_string();
         let name = path.display().to_string();
-        Self {
-            code,
-            text: if text.contains(&name) {
-                text
-            } else {
-                format!("{name}: {text}")
-            },
+        if !text.contains(&name) {
+            text = format!("{name}: {text}");
         }
+        if matches!(
+            error,
+            Error::Io { .. } | Error::ModelFile { .. } | Error::Weights(_)
+        ) {
+            text = format!("{text}. {NAME_A_MODEL}");
+        }
+        Self { code, text }
     }
 
     /// A thread that the system does not give.

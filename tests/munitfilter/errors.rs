@@ -56,6 +56,26 @@ fn broken_and_foreign_models_are_named() {
         let (error, text) = start_error(&element);
         assert!(error.matches(gst::ResourceError::Read), "{text}");
         assert!(text.contains(path.to_str().unwrap()), "{text}");
+        assert!(
+            text.contains(". Set the property model to a model file"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_is_no_model() {
+    let folder = file("folder.safetensors");
+    std::fs::create_dir_all(&folder).unwrap();
+    // A path, and what could be a name: tests run in the folder of the project.
+    for model in [folder.to_str().unwrap(), "models"] {
+        let element = munitfilter();
+        element.set_property("model", model);
+        let (error, text) = start_error(&element);
+        assert!(error.matches(gst::ResourceError::Read), "{text}");
+        let expected = format!("{model}: is a folder");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.contains("Set the property model"), "{text}");
     }
 }
 
