@@ -62,13 +62,12 @@ fn main() -> Result<()> {
         .with_context(|| format!("{sheet}: cannot write"))
 }
 
-/// The first [`STYLES`] of the model's named styles of the target domain and of draws from the
-/// prior.
+/// The first [`STYLES`] of the model's named styles of the target domain, each code once, and of
+/// draws from the prior.
 fn styles(model: &Model, direction: Direction, style_dim: usize) -> Result<Vec<StyleCode>> {
-    let named = model.metadata.styles.values();
-    let named = named.filter(|style| style.domain == direction.target());
+    let named = model.metadata.distinct_styles(direction).into_iter();
     named
-        .map(|style| Ok(StyleCode::new(style.code.clone(), style_dim)?))
+        .map(|(_, code)| Ok(StyleCode::new(code.to_vec(), style_dim)?))
         .chain((0..).map(|seed| Ok(StyleCode::sample(seed, style_dim))))
         .take(STYLES)
         .collect()

@@ -252,6 +252,30 @@ fn a_model_can_be_cut_down_to_one_direction() {
 }
 
 #[test]
+fn each_style_code_is_listed_once_and_default_gives_way() {
+    let mut model = small();
+    model.metadata.styles.clear();
+    let distinct = |model: &Model| {
+        let styles = model.metadata.distinct_styles(Direction::A2b);
+        let names: Vec<&str> = styles.iter().map(|(name, _)| *name).collect();
+        names.join(" ")
+    };
+    let mut add = |name: &str, domain, number| {
+        let code = vec![number, 1.0, 2.0, 3.0];
+        let style = NamedStyle { domain, code };
+        model.metadata.styles.insert(name.to_owned(), style);
+        distinct(&model)
+    };
+    assert_eq!(add("default", Domain::B, 0.5), "default");
+    assert_eq!(add("dusk", Domain::B, 0.5), "dusk");
+    assert_eq!(add("amber", Domain::B, 0.25), "amber dusk");
+    assert_eq!(add("evening", Domain::B, 0.5), "amber dusk");
+    assert_eq!(add("pencil", Domain::A, 0.75), "amber dusk");
+    // One that no other name means is as good as any.
+    assert_eq!(add("default", Domain::B, 0.0), "amber default dusk");
+}
+
+#[test]
 fn what_could_not_be_read_back_is_not_written() {
     let place = workplace();
     let refused = |model: Model, kind: Kind, parts: &[&str]| {

@@ -12,7 +12,7 @@ use munit::{StyleCode, style_file};
 use super::StyleMode;
 use super::imp::MunitFilter;
 use super::problem::Problem;
-use super::style_choice::{code_text, styles_in_turn};
+use super::style_choice::code_text;
 
 /// `next-style`, `sample-style` and `save-style`.
 pub(super) fn signals() -> &'static [Signal] {
@@ -78,9 +78,8 @@ impl MunitFilter {
                     return false;
                 };
                 let (model, metadata) = preparer.model();
-                let names: Vec<&str> = styles_in_turn(&metadata, model.direction)
-                    .map(|(name, _)| name)
-                    .collect();
+                let styles = metadata.distinct_styles(model.direction);
+                let names: Vec<&str> = styles.into_iter().map(|(name, _)| name).collect();
                 let current = settings.name.as_deref();
                 let next = match names.iter().position(|name| Some(*name) == current) {
                     Some(position) => names.get((position + 1) % names.len()),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use image::RgbImage;
-use munit::model_file::{DEFAULT_STYLE, ModelMetadata};
+use munit::model_file::ModelMetadata;
 use munit::picture_file::read_picture;
 use munit::runtime::{PictureFormat, PictureRef, Translator};
 use munit::{Direction, StyleCode};
@@ -73,7 +73,9 @@ pub(super) fn resolve(
             correlation_time: interval,
         }),
         StyleMode::Tour => {
-            let mut styles: Vec<StyleCode> = styles_in_turn(metadata, direction)
+            let mut styles: Vec<StyleCode> = metadata
+                .distinct_styles(direction)
+                .into_iter()
                 .filter_map(|(_, code)| StyleCode::new(code.to_vec(), style_dim).ok())
                 .collect();
             if styles.is_empty() {
@@ -146,7 +148,7 @@ pub(super) fn code_text(code: &StyleCode) -> String {
 }
 
 /// The named styles of the domain that `direction` translates into, by name.
-pub(super) fn named_styles(
+fn named_styles(
     metadata: &ModelMetadata,
     direction: Direction,
 ) -> impl Iterator<Item = (&str, &[f32])> {
@@ -155,16 +157,6 @@ pub(super) fn named_styles(
         .iter()
         .filter(move |(_, style)| style.domain == direction.target())
         .map(|(name, style)| (name.as_str(), style.code.as_slice()))
-}
-
-/// The named styles to visit one after another: the one named default would be one of the others a
-/// second time.
-pub(super) fn styles_in_turn(
-    metadata: &ModelMetadata,
-    direction: Direction,
-) -> impl Iterator<Item = (&str, &[f32])> {
-    let alone = named_styles(metadata, direction).count() == 1;
-    named_styles(metadata, direction).filter(move |(name, _)| alone || *name != DEFAULT_STYLE)
 }
 
 fn known_code<'a>(

@@ -24,7 +24,7 @@ pub struct SheetRequest {
     pub pictures: Vec<PathBuf>,
     /// At most so many of them, spread evenly.
     pub columns: usize,
-    /// Named styles; none: all.
+    /// Named styles; none: all, each code once.
     pub names: Vec<String>,
     /// So many draws from the prior, seeds 0, 1, 2, …
     pub draws: u64,
@@ -84,21 +84,29 @@ fn rows(
     direction: Direction,
     request: &SheetRequest,
 ) -> Result<Vec<(String, StyleCode)>> {
+    let metadata = styles.metadata();
     let target = direction.target();
-    let mut listed = styles.list();
-    listed.retain(|style| style.domain == target);
     for name in &request.names {
+        let style = metadata.styles.get(name);
         ensure!(
-            listed.iter().any(|style| style.name == *name),
+            style.is_some_and(|style| style.domain == target),
             "this model has no style {name} for {}; munit-style list shows those that it has",
             direction.name()
         );
     }
-    let style_dim = styles.metadata().architecture.style_dim() as usize;
-    let named = listed
+    let shown = if request.names.is_empty() {
+        metadata.distinct_styles(direction)
+    } else {
+        let asked_for = metadata.styles.iter();
+        asked_for
+            .filter(|(name, _)| request.names.contains(name))
+            .map(|(name, style)| (name.as_str(), style.code.as_slice()))
+            .collect()
+    };
+    let style_dim = metadata.architecture.style_dim() as usize;
+    let named = shown
         .into_iter()
-        .filter(|style| request.names.is_empty() || request.names.contains(&style.name))
-        .map(|style| Ok((style.name, StyleCode::new(style.code, style_dim)?)));
+        .map(|(name, code)| Ok((name.to_owned(), StyleCode::new(code.to_vec(), style_dim)?)));
     let draws = (0..request.draws)
         .map(|seed| Ok((format!("seed {seed}"), StyleCode::sample(seed, style_dim))));
     named.chain(draws).collect()

@@ -59,7 +59,8 @@ struct Arguments {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = program::seed)]
     seed: Option<u64>,
 
-    /// Translate in every named style, each into a file or folder of its name in the folder OUT
+    /// Translate in every named style, each into a file or folder of its name in the folder OUT;
+    /// names that mean the same style, as default and another often do, give one translation
     #[arg(long, conflicts_with = "raw")]
     all_styles: bool,
 

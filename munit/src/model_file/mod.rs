@@ -73,6 +73,27 @@ impl ModelMetadata {
             .and_then(|code| StyleCode::new(code.clone(), style_dim).ok())
             .unwrap_or_else(|| StyleCode::zeros(style_dim))
     }
+
+    /// The named styles to show side by side or one after another: those of the domain that
+    /// `direction` translates into, by name, each code once. Where several names mean one code,
+    /// [`DEFAULT_STYLE`] gives way to the others, and of these the first stays.
+    pub fn distinct_styles(&self, direction: Direction) -> Vec<(&str, &[f32])> {
+        let mut styles: Vec<(&str, &[f32])> = self
+            .styles
+            .iter()
+            .filter(|(_, style)| style.domain == direction.target())
+            .map(|(name, style)| (name.as_str(), style.code.as_slice()))
+            .collect();
+        styles.sort_by_key(|(name, _)| *name == DEFAULT_STYLE);
+        let mut distinct: Vec<(&str, &[f32])> = Vec::new();
+        for style in styles {
+            if !distinct.iter().any(|(_, code)| *code == style.1) {
+                distinct.push(style);
+            }
+        }
+        distinct.sort_by_key(|(name, _)| *name);
+        distinct
+    }
 }
 
 /// Name of the style that a model shows when nobody asks for one.

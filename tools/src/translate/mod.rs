@@ -338,7 +338,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// The same in every named style of the target domain; gives their names.
+    /// The same in every named style of the target domain, each code once; gives their names.
     fn all_styles(
         &mut self,
         input: &Input,

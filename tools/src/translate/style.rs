@@ -18,7 +18,7 @@ pub enum StyleChoice {
     Seed(u64),
 }
 
-/// The named styles of the target domain, in the order of their names.
+/// The named styles of the target domain, in the order of their names; one name for each code.
 ///
 /// # Errors
 /// A model without any.
@@ -26,10 +26,9 @@ pub(super) fn named(model: &Model, direction: Direction) -> Result<Vec<(String, 
     let metadata = &model.metadata;
     let style_dim = metadata.architecture.style_dim() as usize;
     let styles = metadata
-        .styles
-        .iter()
-        .filter(|(_, style)| style.domain == direction.target())
-        .map(|(name, style)| Ok((name.clone(), StyleCode::new(style.code.clone(), style_dim)?)))
+        .distinct_styles(direction)
+        .into_iter()
+        .map(|(name, code)| Ok((name.to_owned(), StyleCode::new(code.to_vec(), style_dim)?)))
         .collect::<Result<Vec<_>>>()?;
     ensure!(
         !styles.is_empty(),

@@ -256,6 +256,8 @@ fn a_sheet_shows_every_style_below_the_pictures() {
     let picture = place.picture("in.png", 64, 48);
     place.picture("more/in.png", 64, 48);
     place.succeed("add model.safetensors dusk --code 1,-2,0.5");
+    // The same style by another name, which is left out.
+    place.succeed("add model.safetensors default --code 1,-2,0.5");
     place.succeed("show model.safetensors sheet.png in.png more --size 48 --draws 1");
     let sheet = read(&place.path("sheet.png"));
     // Rows: the pictures, dusk, warm, seed 0; columns: two pictures.

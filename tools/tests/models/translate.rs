@@ -309,10 +309,14 @@ fn every_named_style_gets_a_file_or_a_folder() {
     let mut cold = model.metadata.styles["warm"].clone();
     cold.code = vec![-1.0, 0.5, 0.0];
     model.metadata.styles.insert("cold".to_owned(), cold);
+    // The same style by another name, which is left out.
+    let warm = model.metadata.styles["warm"].clone();
+    model.metadata.styles.insert("default".to_owned(), warm);
     let place = workplace(&model);
     place.picture("in.jpg", 40, 32);
     let said = place.succeed("model.safetensors in.jpg out --all-styles");
     assert!(said.contains("out  40×32 in 2 styles  a2b"), "{said}");
+    assert_eq!(std::fs::read_dir(place.path("out")).unwrap().count(), 2);
     for style in ["warm", "cold"] {
         place.succeed(&format!(
             "model.safetensors in.jpg {style}.jpg --style-name {style}"
@@ -594,9 +598,14 @@ fn an_installed_model_is_found_by_its_name() {
     // A folder does not, but is told of where there is no model of its name.
     std::fs::create_dir(place.path("mine")).unwrap();
     assert!(run(info, "mine", "XDG_DATA_HOME").status.success());
-    let output = run(info, "share", "XDG_DATA_HOME");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("share: is a folder"), "{text}");
+    for (program, arguments, expected) in [
+        (translate, "share in.png out.png", "share: is a folder"),
+        (info, "share", "share: there is no run of munit-train"),
+    ] {
+        let output = run(program, arguments, "XDG_DATA_HOME");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(expected), "{text}");
+    }
 
     let output = run(translate, "yours in.png out.png", "XDG_DATA_HOME");
     let text = String::from_utf8_lossy(&output.stderr);
@@ -607,21 +616,27 @@ fn an_installed_model_is_found_by_its_name() {
 }
 
 #[test]
-fn the_programs_of_the_build_folder_find_the_shipped_models() {
-    let place = workplace(&Tiny::new(Family::Munit).model);
-    let project = place.path("project");
-    let build = project.join("target/release");
-    std::fs::create_dir_all(&build).unwrap();
-    std::fs::create_dir(project.join("models")).unwrap();
-    std::fs::rename(
-        place.path("model.safetensors"),
-        project.join("models/mine.safetensors"),
-    )
-    .unwrap();
-    let program = build.join("munit-info");
-    std::fs::copy(env!("CARGO_BIN_EXE_munit-info"), &program).unwrap();
-    let output = Command::new(program).arg("mine").output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+fn the_programs_of_a_build_folder_or_a_prefix_find_the_models_there() {
+    for (program, model) in [
+        (
+            "project/target/release/munit-info",
+            "project/models/mine.safetensors",
+        ),
+        (
+            "prefix/bin/munit-info",
+            "prefix/share/munitfilter/models/mine.safetensors",
+        ),
+    ] {
+        let place = workplace(&Tiny::new(Family::Munit).model);
+        let [program, model] = [program, model].map(|name| place.path(name));
+        for file in [&program, &model] {
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        }
+        std::fs::rename(place.path("model.safetensors"), model).unwrap();
+        std::fs::copy(env!("CARGO_BIN_EXE_munit-info"), &program).unwrap();
+        let output = Command::new(program).arg("mine").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
 }
 
 #[test]
