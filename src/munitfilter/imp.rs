@@ -147,6 +147,12 @@ impl MunitFilter {
         lock(&self.stream).frame_size()
     }
 
+    /// Whether a second video is linked, whose style can be followed.
+    pub(super) fn has_style_video(&self) -> bool {
+        let pad = self.obj().static_pad(STYLE_PAD);
+        pad.is_some_and(|pad| pad.is_linked())
+    }
+
     pub(super) fn model_folders(&self) -> Vec<PathBuf> {
         let plugin_file = self
             .obj()

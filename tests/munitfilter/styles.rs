@@ -93,13 +93,24 @@ fn random_draws_anew_at_each_interval() {
 }
 
 #[test]
-fn a_tour_visits_the_named_styles() {
+fn a_tour_visits_each_named_style_once() {
     let rgb = picture(SIDE, SIDE, 1);
-    let element = munitfilter();
-    element.set_property_from_str("style-mode", "tour");
-    let shown = shown_at(&element, &rgb, 10, &[0]);
-    let bright = StyleCode::new(BRIGHT.to_vec(), STYLE_DIM).unwrap();
-    assert_close(&shown[0], &reference(&rgb, SIDE, SIDE, &bright));
+    let mut model = model(1, &munit::Direction::ALL);
+    let bright = model.metadata.styles["bright"].clone();
+    let mut calm = bright.clone();
+    calm.code = MEAN.to_vec();
+    model.metadata.styles.insert("calm".to_owned(), calm);
+    // The same style by another name: the tour does not stand still there.
+    model.metadata.styles.insert("default".to_owned(), bright);
+    let path = write_model("to-tour.safetensors", &model);
+    let element = moving("tour");
+    element.set_property("model", path.to_str().unwrap());
+    element.set_property("style-smoothing", 0u32);
+    let shown = shown_at(&element, &rgb, 10, &[0, 500, 900, 1300]);
+    for (shown, code) in shown.iter().zip([BRIGHT, MEAN, BRIGHT, MEAN]) {
+        let style = StyleCode::new(code.to_vec(), STYLE_DIM).unwrap();
+        assert_close(shown, &reference(&rgb, SIDE, SIDE, &style));
+    }
 }
 
 /// A control source that rises from 0 to 1 in the first second.
@@ -182,6 +193,11 @@ fn the_style_of_a_second_video_is_followed() {
     let mean = StyleCode::new(MEAN.to_vec(), STYLE_DIM).unwrap();
     let shown = rgb_pixels(&line.pull());
     assert_close(&shown, &reference(&rgb, SIDE, SIDE, &mean));
+    let text = line.warning();
+    assert!(
+        text.contains("nothing is linked to the pad style_sink"),
+        "{text}"
+    );
 
     let styles = gst_app::AppSrc::builder()
         .caps(&caps("RGB", SIDE, SIDE, (10, 1)))
@@ -215,7 +231,13 @@ fn the_style_of_a_second_video_is_followed() {
     line.push(frame(&rgb, 21_000_000_000));
     assert_close(&rgb_pixels(&line.pull()), &expected);
     line.source.end_of_stream().unwrap();
-    line.wait_for(&[gst::MessageType::Eos]);
+    let types = [gst::MessageType::Eos, gst::MessageType::Warning];
+    let last = line.wait_for(&types);
+    assert_eq!(
+        last.type_(),
+        gst::MessageType::Eos,
+        "it was told once: {last:?}"
+    );
 }
 
 fn rounded(expected: &[f32]) -> Vec<u8> {

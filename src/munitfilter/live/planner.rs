@@ -43,6 +43,8 @@ pub(crate) struct Planner {
     other_style: StyleDirector,
     /// The style comes from the pad `style_sink`.
     follows: bool,
+    /// It has been told that no video is there to be followed.
+    told_unlinked: bool,
     /// The frame planned last, to be shown again, and what it is made with.
     last: Option<LastFrame>,
     static_input: StaticInput,
@@ -110,6 +112,7 @@ impl Planner {
             preparer,
             crew: Vec::new(),
             follows: style.path.is_none(),
+            told_unlinked: false,
             director: StyleDirector::new(style.path.unwrap_or_else(start)),
             other_style: StyleDirector::new(StylePath::Still(style.other)),
             course: Arc::new(Course::new(model)),
@@ -388,6 +391,7 @@ impl Planner {
         }
         if let Some(update) = style {
             self.follows = update.path.is_none();
+            self.told_unlinked &= self.follows;
             if let Some(path) = update.path {
                 self.director.glide_to(path);
             }
@@ -398,6 +402,13 @@ impl Planner {
     /// Heads for the style of the newest picture on the pad `style_sink`.
     fn follow(&mut self, filter: &imp::MunitFilter, stream_time: Option<Duration>) {
         let Some(StylePicture { buffer, info }) = filter.style_input.take(stream_time) else {
+            if !self.told_unlinked && !filter.has_style_video() {
+                self.told_unlinked = true;
+                filter.warn(&Problem::setting(
+                    "style-mode is follow, but nothing is linked to the pad style_sink; the style \
+                     stays as it is until a video is",
+                ));
+            }
             return;
         };
         let model = self.course.model();
