@@ -89,7 +89,7 @@ impl StepLosses {
         Ok(stop)
     }
 
-    /// Those called `names`, [names] in float32, where they were computed; `None` unless all are there.
+    /// Those called `names`, one float32 each, where they were computed; `None` unless all are there.
     ///
     /// # Errors
     /// libtorch's.
