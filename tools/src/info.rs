@@ -249,7 +249,7 @@ fn numbers(code: &[f32]) -> String {
 }
 
 /// `1083776` as `1,083,776`.
-fn thousands(number: u64) -> String {
+pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -80,13 +80,7 @@ impl Retention {
     pub fn apply(&self, folder: &Path, newest: u64) -> Result<()> {
         let mut past = checkpoint::list(folder)?;
         past.retain(|(iteration, _)| *iteration <= newest);
-        let candidates: Vec<Candidate> = past
-            .iter()
-            .map(|(iteration, path)| Candidate {
-                iteration: *iteration,
-                value: self.value_of(path),
-            })
-            .collect();
+        let candidates = self.candidates(&past);
         let superfluous = self.superfluous(&candidates);
         for (iteration, path) in past {
             if superfluous.contains(&iteration) {
@@ -95,6 +89,15 @@ impl Retention {
             }
         }
         Ok(())
+    }
+
+    /// Checkpoints with what is known of their figures.
+    fn candidates(&self, checkpoints: &[(u64, PathBuf)]) -> Vec<Candidate> {
+        let known = |(iteration, path): &(u64, PathBuf)| Candidate {
+            iteration: *iteration,
+            value: self.value_of(path),
+        };
+        checkpoints.iter().map(known).collect()
     }
 
     /// The best of the checkpoints in `folder`, with its figure; `None` if no figure says which, or none
@@ -107,13 +110,7 @@ impl Retention {
             return Ok(None);
         };
         let past = checkpoint::list(folder)?;
-        let candidates: Vec<Candidate> = past
-            .iter()
-            .map(|(iteration, path)| Candidate {
-                iteration: *iteration,
-                value: self.value_of(path),
-            })
-            .collect();
+        let candidates = self.candidates(&past);
         let best = self.best(&candidates);
         let best = past
             .into_iter()

@@ -17,6 +17,7 @@ use super::{PageFacts, RunState};
 use crate::checkpoint::KeptFigure;
 use crate::config::TrainConfig;
 use crate::difference::differences;
+use crate::info::thousands;
 use crate::local_time::local_time;
 use crate::machine::Machine;
 use crate::markup::{escaped, jpeg_address};
@@ -147,7 +148,7 @@ impl Page<'_> {
         };
         fact(
             "Iterations",
-            format!("{} of {}", grouped(done), grouped(total)),
+            format!("{} of {}", thousands(done), thousands(total)),
         );
         fact("Time spent training", short_time(trained));
         if let Some((path, figure)) = &self.best {
@@ -187,7 +188,7 @@ impl Page<'_> {
             .sets
             .iter()
             .take(2)
-            .map(|set| grouped(set.pictures as u64))
+            .map(|set| thousands(set.pictures as u64))
             .collect();
         fact("Pictures", pictures.join(" and "));
         if let Some(model) = &self.config().from_model {
@@ -208,12 +209,12 @@ impl Page<'_> {
             let (until, help) = match end {
                 None => (String::new(), escaped(finding.trouble.help())),
                 Some(End::Healed(iteration)) => (
-                    format!(" to {}", grouped(iteration)),
+                    format!(" to {}", thousands(iteration)),
                     "That is so no more.".to_owned(),
                 ),
                 Some(End::GoneBack(to)) => (
                     String::new(),
-                    format!("The run went back to iteration {}.", grouped(to)),
+                    format!("The run went back to iteration {}.", thousands(to)),
                 ),
             };
             add!(
@@ -221,7 +222,7 @@ impl Page<'_> {
                 "<div class=\"{class}\" role=\"note\"><b>{}</b> <span class=\"quiet\">at iteration {}{until}\
                  </span><p>{}. {help}</p></div>\n",
                 capitalised(finding.trouble.name()),
-                grouped(finding.iteration),
+                thousands(finding.iteration),
                 escaped(&capitalised(&finding.what)),
             );
         }
@@ -248,7 +249,7 @@ impl Page<'_> {
             };
             let labels: Vec<String> = sheets
                 .iter()
-                .map(|(iteration, _)| format!("iteration {}", grouped(*iteration)))
+                .map(|(iteration, _)| format!("iteration {}", thousands(*iteration)))
                 .collect();
             add!(
                 html,
@@ -378,9 +379,9 @@ impl Page<'_> {
         let of_model = match evaluation["iterations"].as_u64() {
             Some(then) if then < self.facts.trainer.iteration => format!(
                 " It is of the model after {} iterations; since then the run has gone on.",
-                grouped(then)
+                thousands(then)
             ),
-            Some(then) => format!(" It is of the model after {} iterations.", grouped(then)),
+            Some(then) => format!(" It is of the model after {} iterations.", thousands(then)),
             None => String::new(),
         };
         add!(
@@ -417,7 +418,7 @@ impl Page<'_> {
                 html,
                 "<tr><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
                 local_time(UNIX_EPOCH + Duration::from_secs(event.time)),
-                grouped(event.iteration),
+                thousands(event.iteration),
                 escaped(&sentence(event))
             );
         }
@@ -435,7 +436,7 @@ impl Page<'_> {
                 html,
                 "<tr><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>\n",
                 escaped(&set.name),
-                grouped(set.pictures as u64),
+                thousands(set.pictures as u64),
                 escaped(&details)
             );
         }
@@ -729,7 +730,7 @@ fn sentence(event: &Event) -> String {
         }
         Happening::RolledBack { to, rate } => format!(
             "Went back to iteration {}, with the learning rate {rate:e}.",
-            grouped(*to)
+            thousands(*to)
         ),
         Happening::LeftOut { what } => format!("Left out: {what}."),
         Happening::Note { what } => capitalised(what),
@@ -741,19 +742,6 @@ fn capitalised(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(characters).collect()
     })
-}
-
-/// With a comma between thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn percent(share: f64) -> String {
@@ -771,12 +759,6 @@ fn iteration_time(seconds: f64) -> String {
 mod tests {
     use super::*;
     use crate::watch::Trouble;
-
-    #[test]
-    fn numbers_have_commas() {
-        let shown = [0, 999, 1000, 1_234_567].map(grouped);
-        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn what_has_ended_is_no_alert_any_more() {
