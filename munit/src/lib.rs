@@ -5,6 +5,7 @@ pub mod atomic_file;
 pub mod backbone;
 pub mod config;
 pub mod error;
+pub mod instruction_set;
 pub mod layout;
 pub mod model_file;
 pub mod model_search;

@@ -26,15 +26,11 @@ macro_rules! vectorised {
                     portable($($argument),*);
                 }
 
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                {
+                if $crate::instruction_set::InstructionSet::Avx512.is_usable() {
                     // SAFETY: the processor has these instructions.
                     return unsafe { avx512($($argument),*) };
                 }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if $crate::instruction_set::InstructionSet::Avx2.is_usable() {
                     // SAFETY: the processor has these instructions.
                     return unsafe { avx2($($argument),*) };
                 }

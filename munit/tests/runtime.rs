@@ -3,6 +3,7 @@
 mod common;
 
 use std::path::Path;
+use std::process::Command;
 
 use common::{difference, exact, picture, random_model, small};
 use munit::config::{Activation, Padding};
@@ -681,4 +682,22 @@ fn warm_up_leaves_the_translation_alone() {
         .warm_up(0, 32, &TranslateOptions::default())
         .unwrap_err();
     assert!(matches!(error, Error::Picture(_)), "{error}");
+}
+
+/// The tests of this file once more on what slower processors have.
+#[test]
+fn every_set_of_instructions_computes_the_networks() {
+    let this = "every_set_of_instructions_computes_the_networks";
+    for maximum in ["none", "avx2", "avx512", "avx512-bf16"] {
+        let tests = Command::new(std::env::current_exe().unwrap())
+            .args(["--skip", this])
+            .env("MUNIT_MAX_CPU_ISA", maximum)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&tests.stdout);
+        assert!(
+            tests.status.success() && !told.contains("running 0 tests"),
+            "{maximum}: {told}"
+        );
+    }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use munit::instruction_set::InstructionSet;
 use serde::{Deserialize, Serialize};
 
 /// A machine and what it runs, as far as the system tells.
@@ -14,7 +15,7 @@ pub struct Machine {
     pub processor: String,
     /// Processors that a program may use.
     pub processors: usize,
-    /// Those instruction sets that the runtime can make use of.
+    /// Those instruction sets that the runtime makes use of.
     pub instruction_sets: Vec<String>,
     /// Memory in 10⁹ bytes.
     pub memory_gb: f64,
@@ -32,7 +33,7 @@ impl Machine {
         Self {
             processor: processor(&cpuinfo),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            instruction_sets: instruction_sets(&cpuinfo),
+            instruction_sets: instruction_sets(),
             memory_gb: memory_gb(&meminfo),
             gpus: gpus(),
             versions: versions(),
@@ -52,18 +53,17 @@ fn processor(cpuinfo: &str) -> String {
     value(cpuinfo, "model name").unwrap_or("unknown").to_owned()
 }
 
-fn instruction_sets(cpuinfo: &str) -> Vec<String> {
-    let flags = value(cpuinfo, "flags").unwrap_or_default();
-    [
-        ("avx2", "AVX2"),
-        ("avx512f", "AVX-512"),
-        ("avx512_bf16", "AVX512-BF16"),
-        ("amx_bf16", "AMX-BF16"),
-    ]
-    .into_iter()
-    .filter(|(flag, _)| flags.split(' ').any(|one| one == *flag))
-    .map(|(_, name)| name.to_owned())
-    .collect()
+fn instruction_sets() -> Vec<String> {
+    let name = |set| match set {
+        InstructionSet::Avx2 => "AVX2",
+        InstructionSet::Avx512 => "AVX-512",
+        InstructionSet::Avx512Bf16 => "AVX512-BF16",
+        InstructionSet::Amx => "AMX-BF16",
+    };
+    let usable = InstructionSet::ALL
+        .into_iter()
+        .filter(|set| set.is_usable());
+    usable.map(|set| name(set).to_owned()).collect()
 }
 
 fn memory_gb(meminfo: &str) -> f64 {
@@ -144,13 +144,8 @@ mod tests {
 
     #[test]
     fn what_linux_tells_is_understood() {
-        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n\
-                       flags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile\n\nprocessor\t: 1\n";
+        let cpuinfo = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n\nprocessor\t: 1\n";
         assert_eq!(processor(cpuinfo), "Some CPU @ 2 GHz");
-        assert_eq!(
-            instruction_sets(cpuinfo),
-            ["AVX2", "AVX-512", "AVX512-BF16"]
-        );
         assert_eq!(
             memory_gb("MemTotal:       24000000 kB\nMemFree: 1 kB\n"),
             24.6

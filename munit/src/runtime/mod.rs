@@ -42,3 +42,5 @@ pub use parallel::use_threads;
 pub use picture::{PictureFormat, PictureMut, PictureRef};
 pub use translator::{Timings, TranslateOptions, Translator};
 pub use warnings::forward_warnings;
+
+pub(crate) use warnings::warn;

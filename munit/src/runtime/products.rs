@@ -12,6 +12,7 @@ use tch::Kind;
 use super::element::Element;
 use super::memory::prefer_huge_pages;
 use super::vector::Vector;
+use crate::instruction_set::InstructionSet;
 
 /// Columns of the narrowest panel, and what numbers of channels are multiples of.
 pub(super) const LANES: usize = 16;
@@ -46,14 +47,14 @@ impl Arithmetic {
         }
     }
 
-    /// Whether this processor has it.
+    /// Whether this processor has it, and it may be used.
     pub(super) fn is_there(self) -> bool {
-        let avx512 = || is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
-        match self {
-            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            Self::Avx512 => avx512(),
-            Self::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
-        }
+        let instructions = match self {
+            Self::Avx2 => InstructionSet::Avx2,
+            Self::Avx512 => InstructionSet::Avx512,
+            Self::Avx512Bf16 => InstructionSet::Avx512Bf16,
+        };
+        instructions.is_usable()
     }
 
     /// Numbers along the depth that are computed together.

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
+use crate::instruction_set::InstructionSet;
+
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16;
 /// Columns of a tile of single-precision sums.
@@ -234,39 +236,10 @@ unsafe fn multiply_four<const TILES: usize>(
     }
 }
 
-/// Whether the processor has AMX-BF16 and AVX512-BF16, the system lets this process use tiles, and
-/// they compute.
+/// Whether the processor has AMX-BF16, the system lets this process use tiles, and they compute.
 pub(super) fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
-    *USABLE.get_or_init(|| is_there() && is_permitted() && computes())
-}
-
-/// Whether the processor has tiles for bf16, and the vectors beside them, and the system has
-/// switched them on.
-fn is_there() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
-
-    const AMX_BF16: u32 = 1 << 22;
-    const AMX_TILE: u32 = 1 << 24;
-    const TILE_STATE: u64 = 0b11 << 17;
-
-    #[target_feature(enable = "xsave")]
-    fn enabled_states() -> u64 {
-        // SAFETY: register 0 is there wherever this instruction is.
-        unsafe { _xgetbv(0) }
-    }
-
-    let vectors = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512bf16");
-    if !vectors || __cpuid(0).eax < 7 {
-        return false;
-    }
-    let features = __cpuid_count(7, 0).edx;
-    // SAFETY: AVX-512 is only reported where the system has switched XSAVE on.
-    let states = unsafe { enabled_states() };
-    features & (AMX_BF16 | AMX_TILE) == AMX_BF16 | AMX_TILE && states & TILE_STATE == TILE_STATE
+    *USABLE.get_or_init(|| InstructionSet::Amx.is_usable() && is_permitted() && computes())
 }
 
 /// Asks Linux for the tiles, whose eight kilobytes of state it saves only for processes that have

@@ -21,7 +21,7 @@ pub fn forward_warnings(log: fn(&str)) {
 }
 
 /// Says something of our own where libtorch's warnings go.
-pub(super) fn warn(text: &str) {
+pub(crate) fn warn(text: &str) {
     match LOG.get() {
         Some(log) => log(text),
         None => eprintln!("munit: {text}"),
