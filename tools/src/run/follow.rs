@@ -7,7 +7,8 @@ use tch::Device;
 
 use super::perceptual::load_perceptual;
 use super::problem::explain;
-use super::{data_layout, loader_settings, stop_on_signals};
+use super::stop::stop_on_signals;
+use super::{data_layout, loader_settings};
 use crate::checkpoint;
 use crate::config::TrainConfig;
 use crate::data::{Loader, LoaderSettings, PictureSet};

@@ -9,17 +9,14 @@ mod pictures;
 mod problem;
 mod resumed;
 mod rollback;
+mod stop;
 mod training;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use munit::atomic_file;
 use munit::config::Domain;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 use tch::{Device, Kind};
 
 pub use beginning::Beginning;
@@ -42,6 +39,7 @@ use perceptual::load_perceptual;
 use pictures::choose_samples;
 use problem::explain;
 use resumed::{announce_differences, continued, refuse_shorter};
+use stop::stop_on_signals;
 use training::{Prepared, Training};
 
 /// How a run came to its end.
@@ -176,32 +174,6 @@ pub fn run(
     };
     export::model(trainer, &paths)?.write(&folder.model(), Kind::Float)?;
     Ok(Outcome::Finished(folder.model()))
-}
-
-/// Set once by Ctrl-C, SIGTERM or SIGHUP; a second Ctrl-C or SIGTERM ends the program at once, in case
-/// the first is not heeded quickly enough.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .context("cannot watch for Ctrl-C")?;
-    }
-    // A terminal that is closed may send it several times.
-    if !is_ignored(SIGHUP) {
-        flag::register(SIGHUP, Arc::clone(&stop)).context("cannot watch for SIGHUP")?;
-    }
-    Ok(stop)
-}
-
-/// Whether this process was started to ignore `signal`, as nohup does with SIGHUP.
-fn is_ignored(signal: i32) -> bool {
-    // SAFETY: the action is a plain structure, and is only read into.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut action) == 0
-            && action.sa_sigaction == libc::SIG_IGN
-    }
 }
 
 /// Says what is trained on, and where there is little to learn, which a run would show only after

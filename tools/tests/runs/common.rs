@@ -188,9 +188,14 @@ impl Running {
 
     /// Sends the signal of this name, for example `TERM`.
     pub fn signal(&mut self, name: &str) {
-        let id = self.child().id().to_string();
+        self.signal_repeatedly(name, 1);
+    }
+
+    /// Sends the signal of this name so many times at once.
+    pub fn signal_repeatedly(&mut self, name: &str, times: usize) {
+        let ids = format!(" {}", self.child().id()).repeat(times);
         let status = Command::new("sh")
-            .args(["-c", &format!("kill -{name} {id}")])
+            .args(["-c", &format!("kill -{name}{ids}")])
             .status();
         assert!(status.unwrap().success());
     }

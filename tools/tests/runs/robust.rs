@@ -197,3 +197,17 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// `timeout` signals a program and then its group, a wrapper what its terminal has signalled already.
+#[test]
+fn signals_that_come_together_stop_a_run_once() {
+    let place = Place::new();
+    let mut running = place.start_training("--out run --iterations 1000000");
+    running.wait_for_rows(&place.path("run"), 2);
+    running.signal_repeatedly("INT", 20);
+    let (status, errors) = running.wait();
+    assert_eq!(status, Some(0), "{errors}");
+    assert_says(&errors, &["go on with: munit-train --resume run"]);
+    let reached = place.losses("run").len() as u64 - 1;
+    assert!(place.checkpoint("run", reached).exists(), "{errors}");
+}
