@@ -320,8 +320,8 @@ fn speed_properties(defaults: &FrameSettings) -> Vec<glib::ParamSpec> {
             .blurb(
                 "Frames that are translated at the same time; on the CPU they share the threads. The \
                  pictures are the same with any number. 0 (auto) takes two on a CUDA device; on the \
-                 CPU one in a live pipeline, and in others up to four as far as threads and memory \
-                 reach",
+                 CPU one in a live pipeline, and in others one or several, up to four as far as threads \
+                 and memory reach, whichever its first frames show to be quicker",
             )
             .maximum(16)
             .default_value(defaults.max_in_flight)

@@ -12,6 +12,10 @@ use crate::line::{Line, munitfilter, start_gstreamer};
 /// Frames that are not timed after each rest: those that were on their way, and the first ones.
 const SKIPPED: usize = 4;
 
+/// Frames with the first of which the element finds out how many to translate at once, where that is its
+/// own choice.
+const UNSETTLED: usize = 48;
+
 /// Times `frames` frames each in `rounds` rounds; the element translates up to `max_in_flight` at
 /// once, 0 is its own choice.
 ///
@@ -39,6 +43,9 @@ pub fn measure(
         network_ms: vec![],
         source_ms: vec![],
     };
+    if max_in_flight == 0 {
+        pipeline.measure(UNSETTLED, 1)?;
+    }
     for _ in 0..rounds {
         result.source_ms.extend(source.measure(SKIPPED, frames)?);
         network.measure(SKIPPED)?;

@@ -1,5 +1,7 @@
 //! How many frames are translated at the same time, and how these share the threads.
 
+use std::time::{Duration, Instant};
+
 use munit::config::Architecture;
 
 /// So many that decoding, copying and encoding overlap; more would only take memory.
@@ -23,11 +25,11 @@ pub(super) struct Situation {
 }
 
 impl Situation {
-    /// The number for the value 0 of `max-in-flight`.
+    /// The most that may be for the value 0 of `max-in-flight`.
     ///
-    /// One frame on n threads takes longer than the nth part of what it takes on one thread, because
-    /// threads wait for each other at the end of every layer; frames beside each other do not. So
-    /// where only throughput counts there is one for each thread. A live stream wants each frame soon.
+    /// Threads that work on one frame wait for each other at the end of every layer; frames beside each
+    /// other do not. So where only throughput counts there may be one for each thread. A live stream
+    /// wants each frame soon.
     pub fn most_in_flight(&self) -> usize {
         if !self.on_cpu {
             return ON_CUDA;
@@ -38,6 +40,101 @@ impl Situation {
         let held = self.free_memory / SHARE_OF_MEMORY / self.frame_memory.max(1);
         let held = usize::try_from(held).unwrap_or(usize::MAX);
         MOST_ON_CPU.min(self.threads).min(held).max(1)
+    }
+}
+
+/// Finds out whether frames follow each other more quickly with one frame on all threads, whose maps
+/// and weights then stay in the caches, or with several beside each other, which need not wait for each
+/// other: processors differ.
+#[derive(Debug)]
+pub(super) struct Trial {
+    several: usize,
+    phase: Phase,
+    /// When the frames of this phase were planned.
+    planned: Vec<Instant>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    One,
+    Several { one: Duration },
+    Settled(usize),
+}
+
+/// Frames, besides those that fill all places, that are planned before each waits for another to be done;
+/// the first ones also pay for memory.
+const UNTIMED: usize = 2;
+/// Rounds of frames that are timed.
+const ROUNDS: usize = 4;
+/// How much less time a frame must take among several, in hundredths.
+const GAIN: u32 = 3;
+
+impl Trial {
+    /// Between one frame at a time and `most`.
+    pub fn new(most: usize) -> Self {
+        Self {
+            several: most,
+            phase: if most > 1 {
+                Phase::One
+            } else {
+                Phase::Settled(1)
+            },
+            planned: Vec::new(),
+        }
+    }
+
+    /// Of a number that is not to be questioned.
+    pub fn settled(frames: usize) -> Self {
+        Self {
+            several: frames,
+            phase: Phase::Settled(frames),
+            planned: Vec::new(),
+        }
+    }
+
+    /// Frames that may be in flight now.
+    pub fn in_flight(&self) -> usize {
+        match self.phase {
+            Phase::Several { .. } => self.several,
+            Phase::One => 1,
+            Phase::Settled(frames) => frames,
+        }
+    }
+
+    /// A frame that is to be translated has been planned, for which a place was free. Whether the trial
+    /// has ended with it.
+    pub fn plan(&mut self, now: Instant) -> bool {
+        if matches!(self.phase, Phase::Settled(_)) {
+            return false;
+        }
+        self.planned.push(now);
+        let untimed = self.several + UNTIMED;
+        if self.planned.len() <= untimed + ROUNDS * self.several {
+            return false;
+        }
+        let time = self.time_of_several(untimed);
+        self.planned.clear();
+        self.phase = match self.phase {
+            Phase::One => Phase::Several { one: time },
+            Phase::Several { one } if time * 100 < one * (100 - GAIN) => {
+                Phase::Settled(self.several)
+            }
+            Phase::Several { .. } | Phase::Settled(_) => Phase::Settled(1),
+        };
+        matches!(self.phase, Phase::Settled(_))
+    }
+
+    /// How long it takes until `several` frames more have been planned: the lower quartile, since what
+    /// the stream waits for besides is not the network's time.
+    fn time_of_several(&self, untimed: usize) -> Duration {
+        let rounds: Vec<Instant> = self.planned[untimed..]
+            .iter()
+            .step_by(self.several)
+            .copied()
+            .collect();
+        let mut times: Vec<Duration> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        times.sort_unstable();
+        times.get(times.len() / 4).copied().unwrap_or_default()
     }
 }
 
@@ -155,6 +252,41 @@ mod tests {
         ] {
             assert_eq!(change.most_in_flight(), expected, "{change:?}");
         }
+    }
+
+    /// Plans frames until the trial has ended, each frame taking so many milliseconds when it is alone
+    /// and so many when there are several, with a pause of the stream now and then.
+    fn settled(most: usize, alone: u64, among_several: u64) -> usize {
+        let mut trial = Trial::new(most);
+        let mut now = Instant::now();
+        let mut frames: u64 = 0;
+        while !trial.plan(now) {
+            frames += 1;
+            assert!(frames < 200, "{trial:?}");
+            now += Duration::from_millis(match trial.in_flight() {
+                1 => alone,
+                // They are done at the same time.
+                several if frames.is_multiple_of(several as u64) => several as u64 * among_several,
+                _ => 0,
+            });
+            if frames.is_multiple_of(9) {
+                now += Duration::from_secs(1);
+            }
+        }
+        assert!(!trial.plan(now + Duration::from_secs(5)), "it has ended");
+        trial.in_flight()
+    }
+
+    #[test]
+    fn the_quicker_number_of_frames_is_kept() {
+        for most in [2, 4] {
+            assert_eq!(settled(most, 20, 15), most);
+            assert_eq!(settled(most, 20, 24), 1);
+            // Something else is the limit; one frame takes less memory.
+            assert_eq!(settled(most, 20, 20), 1);
+        }
+        assert_eq!(Trial::new(1).in_flight(), 1);
+        assert_eq!(Trial::settled(2).in_flight(), 2);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use munit::runtime::{Precision, free_memory};
 use super::Exchange;
 use super::course::Course;
 use super::exchange::{Frame, Job, Work};
-use super::in_flight::{Situation, share_of_threads, working_memory};
+use super::in_flight::{Situation, Trial, share_of_threads, working_memory};
 use super::worker::{Failure, Plan, Promise, Task, Translated, Worker};
 use crate::munitfilter::engine::Engine;
 use crate::munitfilter::governor::Governor;
@@ -52,7 +52,7 @@ pub(crate) struct Planner {
     /// The value of `threads`, and the threads that it means.
     threads: Option<(u32, usize)>,
     /// Frames in flight for the value 0 of `max-in-flight`, and what that was chosen for.
-    automatic: Option<(AutomaticFor, usize)>,
+    automatic: Option<(AutomaticFor, Trial)>,
     /// Frames that came before this waited for something that does not come again.
     stalled_until: Option<Instant>,
     stats_posted: Instant,
@@ -345,7 +345,7 @@ impl Planner {
             threads,
         };
         match self.automatic {
-            Some((known, frames)) if known == wanted_for => frames,
+            Some((known, ref trial)) if known == wanted_for => trial.in_flight(),
             _ => {
                 let shorter = frame.0.min(frame.1).max(1);
                 let side = |length: usize| length * size as usize / shorter;
@@ -364,9 +364,16 @@ impl Planner {
                     ),
                     free_memory: free_memory(tch::Device::Cpu).unwrap_or(0),
                 };
-                let frames = situation.most_in_flight();
-                gst::info!(CAT, "{frames} in flight: {situation:?}");
-                self.automatic = Some((wanted_for, frames));
+                let most = situation.most_in_flight();
+                // A GPU has its own ways to overlap frames, and a live stream no choice.
+                let trial = if situation.on_cpu {
+                    Trial::new(most)
+                } else {
+                    Trial::settled(most)
+                };
+                gst::info!(CAT, "at most {most} in flight: {situation:?}");
+                let frames = trial.in_flight();
+                self.automatic = Some((wanted_for, trial));
                 frames
             }
         }
@@ -496,6 +503,14 @@ impl Planner {
             settings,
             size,
         });
+
+        if same_as.is_none()
+            && settings.max_in_flight == 0
+            && let Some((_, trial)) = &mut self.automatic
+            && trial.plan(Instant::now())
+        {
+            gst::info!(CAT, imp = filter, "{} in flight", trial.in_flight());
+        }
 
         if std::mem::take(&mut self.tags_are_old) {
             self.exchange.forward_event(self.tag_event(), epoch);
