@@ -58,6 +58,25 @@ impl TextStyle {
             ..self
         }
     }
+
+    /// How wide a line of text is at most, in pixels. Which font draws it is known to the reader's
+    /// browser only, so this goes by DejaVu Sans, the widest of those that [`Svg::finish`] names.
+    pub fn width(&self, text: &str) -> f64 {
+        let bold = if self.bold { 1.12 } else { 1.0 };
+        self.size * bold * text.chars().map(advance).sum::<f64>()
+    }
+}
+
+/// What a character takes of a line, in parts of the font size: the most that its kind takes.
+fn advance(character: char) -> f64 {
+    match character {
+        ' ' | 'i' | 'j' | 'l' | 'I' | '.' | ',' => 0.32,
+        'f' | 'r' | 't' | '-' | '(' | ')' | '/' | ':' | '²' => 0.42,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' => 1.0,
+        'A'..='Z' | '×' => 0.84,
+        '\0'..='\u{24f}' => 0.65,
+        _ => 1.0,
+    }
 }
 
 impl Svg {
@@ -185,5 +204,38 @@ impl Svg {
              <rect width=\"100%\" height=\"100%\" fill=\"{paper}\"/>\n{body}</svg>\n",
             escaped(&title)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Widths that Chromium measured with DejaVu Sans, rounded up.
+    #[test]
+    fn texts_are_not_wider_than_estimated() {
+        let bold = TextStyle::LABEL.strong(INK);
+        for (style, text, measured) in [
+            (
+                TextStyle::LABEL,
+                "photo2illustration, 256x256, 1 at once",
+                249.8,
+            ),
+            (TextStyle::LABEL, "torch.compile bf16 (max-autotune)", 228.6),
+            (TextStyle::LABEL, "MUNITFILTER WWW MMM", 164.7),
+            (TextStyle::AXIS, "1080p", 38.2),
+            (TextStyle::AXIS, "1.5×", 29.2),
+            (
+                TextStyle::HEADING,
+                "One frame of 1920x1080 on NVIDIA H200 (fp16)",
+                379.1,
+            ),
+            (bold, "munitfilter bf16", 115.9),
+        ] {
+            let width = style.width(text);
+            // A wider estimate would leave room for nothing.
+            let enough = measured..1.2 * measured;
+            assert!(enough.contains(&width), "{text}: {width}");
+        }
     }
 }

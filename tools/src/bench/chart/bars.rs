@@ -13,7 +13,8 @@ pub struct BarPanel {
     pub values: Vec<Option<Spread>>,
 }
 
-const NAMES: f64 = 346.0;
+/// Between the left edge, the longest name and the first panel.
+const EDGE: f64 = 12.0;
 const PANEL: f64 = 186.0;
 const GAP: f64 = 24.0;
 /// For the number behind the longest bar.
@@ -24,31 +25,29 @@ const TOP: f64 = 62.0;
 /// Draws bars as long as the medians, with a thin line from the tenth to the ninetieth percentile.
 /// The first row is ours.
 pub fn bar_panels(title: &str, unit: &str, rows: &[String], panels: &[BarPanel]) -> String {
-    let width = NAMES + panels.len() as f64 * (PANEL + GAP);
+    let names = || rows.iter().enumerate();
+    let widths = names().map(|(index, name)| style(index).width(name));
+    let left = EDGE + widths.fold(0.0, f64::max) + EDGE;
+    let width = left + panels.len() as f64 * (PANEL + GAP);
+    let width = width.max(EDGE + TextStyle::HEADING.width(title) + EDGE);
     let height = TOP + rows.len() as f64 * ROW + 14.0;
     let mut svg = Svg::new(width, height, title);
-    svg.text((12.0, 24.0), Anchor::Start, TextStyle::HEADING, title);
-    for (index, name) in rows.iter().enumerate() {
-        let style = if index == 0 {
-            TextStyle::LABEL.strong(BLUE)
-        } else {
-            TextStyle::LABEL
-        };
+    svg.text((EDGE, 24.0), Anchor::Start, TextStyle::HEADING, title);
+    for (index, name) in names() {
         let baseline = TOP + index as f64 * ROW + 17.0;
-        svg.text((NAMES - 12.0, baseline), Anchor::End, style, name);
+        svg.text((left - EDGE, baseline), Anchor::End, style(index), name);
     }
     for (index, panel) in panels.iter().enumerate() {
-        draw(&mut svg, NAMES + index as f64 * (PANEL + GAP), panel, unit);
+        draw(&mut svg, left + index as f64 * (PANEL + GAP), panel, unit);
     }
     svg.finish()
 }
 
 fn draw(svg: &mut Svg, left: f64, panel: &BarPanel, unit: &str) {
-    let style = TextStyle::HEADING;
     svg.text(
         (left, TOP - 14.0),
         Anchor::Start,
-        style,
+        TextStyle::HEADING,
         &format!("{}, {unit}", panel.heading),
     );
     let spreads = panel.values.iter().flatten();
@@ -70,17 +69,20 @@ fn draw(svg: &mut Svg, left: f64, panel: &BarPanel, unit: &str) {
         let middle = top + ROW / 2.0;
         let ends = [spread.p10, spread.p90].map(|value| left + scale * value);
         svg.line((ends[0], middle), (ends[1], middle), INK, 1.5, "");
-        let style = if index == 0 {
-            TextStyle::LABEL.strong(BLUE)
-        } else {
-            TextStyle::LABEL
-        };
         let end = ends[1].max(left + scale * spread.median) + 5.0;
         svg.text(
             (end, top + 17.0),
             Anchor::Start,
-            style,
+            style(index),
             &short(spread.median),
         );
+    }
+}
+
+/// Of a row's texts.
+fn style(row: usize) -> TextStyle {
+    match row {
+        0 => TextStyle::LABEL.strong(BLUE),
+        _ => TextStyle::LABEL,
     }
 }

@@ -14,7 +14,10 @@ pub struct DotRow {
     pub limit: f64,
 }
 
-const NAMES: f64 = 250.0;
+/// Between the left edge and the longest name.
+const EDGE: f64 = 12.0;
+/// Between a name and the plot.
+const GAP: f64 = 14.0;
 const PLOT: f64 = 480.0;
 const RIGHT: f64 = 150.0;
 const ROW: f64 = 28.0;
@@ -29,11 +32,14 @@ pub fn dot_rows(
     marks: &[(f64, &str)],
 ) -> String {
     let bottom = TOP + rows.len() as f64 * ROW;
-    let mut svg = Svg::new(NAMES + PLOT + RIGHT, bottom + 44.0, title);
-    svg.text((12.0, 24.0), Anchor::Start, TextStyle::HEADING, title);
-    svg.text((12.0, 44.0), Anchor::Start, TextStyle::AXIS, explanation);
+    let widths = rows.iter().map(|row| TextStyle::LABEL.width(&row.name));
+    let left = EDGE + widths.fold(0.0, f64::max) + GAP;
+    let width = (left + PLOT + RIGHT).max(EDGE + TextStyle::HEADING.width(title) + EDGE);
+    let mut svg = Svg::new(width, bottom + 44.0, title);
+    svg.text((EDGE, 24.0), Anchor::Start, TextStyle::HEADING, title);
+    svg.text((EDGE, 44.0), Anchor::Start, TextStyle::AXIS, explanation);
     let values = || rows.iter().flat_map(|row| [row.value, row.limit]);
-    let axis = Axis::around(values(), marks.iter().map(|(value, _)| *value));
+    let axis = Axis::around(left, values(), marks.iter().map(|(value, _)| *value));
     for value in axis.ticks() {
         let x = axis.x(value);
         svg.line((x, TOP), (x, bottom), GRID, 1.0, "");
@@ -45,7 +51,7 @@ pub fn dot_rows(
         );
     }
     svg.text(
-        (NAMES + PLOT, bottom + 36.0),
+        (left + PLOT, bottom + 36.0),
         Anchor::End,
         TextStyle::AXIS,
         unit,
@@ -59,7 +65,7 @@ pub fn dot_rows(
         let middle = TOP + (index as f64 + 0.5) * ROW;
         let baseline = middle + 4.5;
         svg.text(
-            (NAMES - 14.0, baseline),
+            (left - GAP, baseline),
             Anchor::End,
             TextStyle::LABEL,
             &row.name,
@@ -85,24 +91,30 @@ pub fn dot_rows(
 }
 
 struct Axis {
+    left: f64,
     low: f64,
     high: f64,
 }
 
 impl Axis {
-    /// Holds all of these with room beside them.
-    fn around(values: impl Iterator<Item = f64>, marks: impl Iterator<Item = f64>) -> Self {
+    /// Begins at `left` and holds all of these with room beside them.
+    fn around(
+        left: f64,
+        values: impl Iterator<Item = f64>,
+        marks: impl Iterator<Item = f64>,
+    ) -> Self {
         let logs: Vec<f64> = values.chain(marks).map(f64::log10).collect();
         let low = logs.iter().copied().fold(f64::INFINITY, f64::min);
         let high = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         Self {
+            left,
             low: low - 0.1,
             high: high + 0.1,
         }
     }
 
     fn x(&self, value: f64) -> f64 {
-        NAMES + PLOT * (value.log10() - self.low) / (self.high - self.low)
+        self.left + PLOT * (value.log10() - self.low) / (self.high - self.low)
     }
 
     /// 1, 2 and 5 times the powers of ten.

@@ -180,7 +180,7 @@ fn label_sizes(svg: &mut Svg, sizes: &[FrameSize], x: impl Fn(FrameSize) -> f64,
     let mut free_from = f64::NEG_INFINITY;
     for size in sizes {
         let name = size_name(*size);
-        let half = 4.0 * name.chars().count() as f64;
+        let half = TextStyle::AXIS.width(&name) / 2.0;
         if x(*size) - half < free_from {
             continue;
         }
