@@ -14,7 +14,7 @@ const SKIPPED: usize = 4;
 
 /// Frames with the first of which the element finds out how many to translate at once, where that is its
 /// own choice.
-const UNSETTLED: usize = 48;
+const UNSETTLED: usize = 80;
 
 /// Times `frames` frames each in `rounds` rounds; the element translates up to `max_in_flight` at
 /// once, 0 is its own choice.

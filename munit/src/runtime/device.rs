@@ -139,7 +139,8 @@ impl DeviceChoice {
 impl Precision {
     /// The format to compute in on `device`; never [`Precision::Auto`].
     ///
-    /// `auto` is fp16 on CUDA, bf16 on a CPU with AMX-BF16 or AVX512-BF16, else fp32.
+    /// `auto` is fp16 on CUDA, bf16 on a CPU that is faster in it (with AMX-BF16, or AVX512-BF16 and not
+    /// made by Intel), else fp32.
     ///
     /// # Errors
     /// [`Error::Device`] for fp16 on the CPU, which libtorch computes ten times slower than fp32.
@@ -167,12 +168,22 @@ impl Precision {
     }
 }
 
-/// Whether the processor multiplies pairs of bf16 numbers at least as fast as single ones.
+/// Whether the processor is faster in bf16 than in fp32: Intel's vectors are not, only its tiles.
 fn cpu_multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return super::products::Arithmetic::of(Kind::BFloat16).is_some();
+    {
+        let vectors = super::products::Arithmetic::of(Kind::BFloat16).is_some();
+        super::tiles::usable() || vectors && !made_by_intel()
+    }
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+#[cfg(target_arch = "x86_64")]
+fn made_by_intel() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    let name = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes);
+    name.concat() == b"GenuineIntel"
 }
 
 /// Number of usable CUDA devices; the error says what is missing.

@@ -49,37 +49,46 @@ impl Situation {
 #[derive(Debug)]
 pub(super) struct Trial {
     several: usize,
-    phase: Phase,
-    /// When the frames of this phase were planned.
-    planned: Vec<Instant>,
+    state: State,
 }
 
 #[derive(Debug)]
-enum Phase {
-    One,
-    Several { one: Duration },
+enum State {
+    /// Both have their turns, one frame at a time first.
+    Running {
+        /// Turns that have ended.
+        turns: usize,
+        /// When the frames of this turn were planned.
+        planned: Vec<Instant>,
+        /// The shortest turn of one frame at a time, and of several.
+        shortest: [Duration; 2],
+    },
     Settled(usize),
 }
 
-/// Frames, besides those that fill all places, that are planned before each waits for another to be done;
-/// the first ones also pay for memory.
+/// Turns of both together. The shorter of a contender's two counts: the first frames of all pay for memory,
+/// and a stream may pause.
+const TURNS: usize = 4;
+/// Frames, besides those that fill all places, that are planned before each waits for another to be done.
 const UNTIMED: usize = 2;
-/// Rounds of frames that are timed.
-const ROUNDS: usize = 4;
-/// How much less time a frame must take among several, in hundredths.
-const GAIN: u32 = 3;
+/// How often all places are filled anew in a turn while it is timed.
+const ROUNDS: usize = 3;
+/// How much less time several frames must take than as many after each other, in hundredths.
+const GAIN: u32 = 4;
 
 impl Trial {
     /// Between one frame at a time and `most`.
     pub fn new(most: usize) -> Self {
+        if most < 2 {
+            return Self::settled(1);
+        }
         Self {
             several: most,
-            phase: if most > 1 {
-                Phase::One
-            } else {
-                Phase::Settled(1)
+            state: State::Running {
+                turns: 0,
+                planned: Vec::new(),
+                shortest: [Duration::MAX; 2],
             },
-            planned: Vec::new(),
         }
     }
 
@@ -87,54 +96,47 @@ impl Trial {
     pub fn settled(frames: usize) -> Self {
         Self {
             several: frames,
-            phase: Phase::Settled(frames),
-            planned: Vec::new(),
+            state: State::Settled(frames),
         }
     }
 
     /// Frames that may be in flight now.
     pub fn in_flight(&self) -> usize {
-        match self.phase {
-            Phase::Several { .. } => self.several,
-            Phase::One => 1,
-            Phase::Settled(frames) => frames,
+        match self.state {
+            State::Running { turns, .. } if turns.is_multiple_of(2) => 1,
+            State::Running { .. } => self.several,
+            State::Settled(frames) => frames,
         }
     }
 
     /// A frame that is to be translated has been planned, for which a place was free. Whether the trial
     /// has ended with it.
     pub fn plan(&mut self, now: Instant) -> bool {
-        if matches!(self.phase, Phase::Settled(_)) {
+        let State::Running {
+            turns,
+            planned,
+            shortest,
+        } = &mut self.state
+        else {
             return false;
-        }
-        self.planned.push(now);
-        let untimed = self.several + UNTIMED;
-        if self.planned.len() <= untimed + ROUNDS * self.several {
-            return false;
-        }
-        let time = self.time_of_several(untimed);
-        self.planned.clear();
-        self.phase = match self.phase {
-            Phase::One => Phase::Several { one: time },
-            Phase::Several { one } if time * 100 < one * (100 - GAIN) => {
-                Phase::Settled(self.several)
-            }
-            Phase::Several { .. } | Phase::Settled(_) => Phase::Settled(1),
         };
-        matches!(self.phase, Phase::Settled(_))
-    }
-
-    /// How long it takes until `several` frames more have been planned: the lower quartile, since what
-    /// the stream waits for besides is not the network's time.
-    fn time_of_several(&self, untimed: usize) -> Duration {
-        let rounds: Vec<Instant> = self.planned[untimed..]
-            .iter()
-            .step_by(self.several)
-            .copied()
-            .collect();
-        let mut times: Vec<Duration> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        times.sort_unstable();
-        times.get(times.len() / 4).copied().unwrap_or_default()
+        planned.push(now);
+        let untimed = self.several + UNTIMED;
+        let timed = ROUNDS * self.several;
+        if planned.len() <= untimed + timed {
+            return false;
+        }
+        let shortest_of_this = &mut shortest[*turns % 2];
+        *shortest_of_this = (*shortest_of_this).min(now - planned[untimed]);
+        planned.clear();
+        *turns += 1;
+        if *turns < TURNS {
+            return false;
+        }
+        let [one, several] = *shortest;
+        let pays = several * 100 < one * (100 - GAIN);
+        self.state = State::Settled(if pays { self.several } else { 1 });
+        true
     }
 }
 
@@ -255,7 +257,7 @@ mod tests {
     }
 
     /// Plans frames until the trial has ended, each frame taking so many milliseconds when it is alone
-    /// and so many when there are several, with a pause of the stream now and then.
+    /// and so many when there are several; the first frames take longer, and the stream pauses once.
     fn settled(most: usize, alone: u64, among_several: u64) -> usize {
         let mut trial = Trial::new(most);
         let mut now = Instant::now();
@@ -264,12 +266,13 @@ mod tests {
             frames += 1;
             assert!(frames < 200, "{trial:?}");
             now += Duration::from_millis(match trial.in_flight() {
+                1 if frames < 12 => 3 * alone,
                 1 => alone,
                 // They are done at the same time.
                 several if frames.is_multiple_of(several as u64) => several as u64 * among_several,
                 _ => 0,
             });
-            if frames.is_multiple_of(9) {
+            if frames == 20 {
                 now += Duration::from_secs(1);
             }
         }
