@@ -12,6 +12,9 @@ use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use munit_tools::prepare::folder::{Format, refuse_existing, resized};
 
+use crate::failure::Watch;
+use crate::tracks::{format, is_kind};
+
 /// How long to wait for a frame before looking at the bus again.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 
@@ -193,7 +196,7 @@ pub struct Reader {
     name: String,
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
-    bus: gst::Bus,
+    watch: Watch,
 }
 
 impl Reader {
@@ -224,6 +227,13 @@ impl Reader {
         };
         let source = make("uridecodebin")?;
         source.set_property("uri", uri.as_str());
+        // Sound is not decoded, so that it may be broken.
+        source.connect("autoplug-continue", false, |arguments| {
+            let caps = arguments
+                .get(2)
+                .and_then(|caps| caps.get::<gst::Caps>().ok());
+            Some((!caps.is_some_and(|caps| is_kind(&caps, "audio/"))).to_value())
+        });
         let flip = make("videoflip")?;
         flip.set_property_from_str("video-direction", "auto");
         let sink = gst_app::AppSink::builder()
@@ -250,10 +260,7 @@ impl Reader {
         source.connect_pad_added({
             let found = Arc::clone(&found);
             move |_, pad| {
-                let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-                let is_video = caps
-                    .structure(0)
-                    .is_some_and(|format| format.name().starts_with("video/"));
+                let is_video = is_kind(&format(pad), "video/");
                 // Of several video tracks the first is taken.
                 if is_video && !entry.is_linked() && pad.link(&entry).is_ok() {
                     found.store(true, Ordering::SeqCst);
@@ -268,7 +275,7 @@ impl Reader {
 
         let reader = Self {
             name: video.display().to_string(),
-            bus: pipeline.bus().context("the pipeline has no bus")?,
+            watch: Watch::over(&pipeline)?,
             pipeline,
             sink,
         };
@@ -299,7 +306,7 @@ impl Reader {
         })
     }
 
-    /// The next frame and its time stamp, `None` at the end.
+    /// The next frame and when it is shown, counted from the video's beginning; `None` at the end.
     ///
     /// # Errors
     /// What cannot be decoded.
@@ -330,52 +337,23 @@ impl Reader {
                 pixels.extend_from_slice(line.get(..row)?);
             }
             let picture = RgbImage::from_raw(frame.width(), frame.height(), pixels)?;
-            Some((picture, buffer.pts().unwrap_or_default()))
+            let time = buffer.pts().unwrap_or_default();
+            // Time stamps are not those of a player where a file begins with what is not shown, or is a
+            // part of a broadcast.
+            let segment = sample.segment()?.downcast_ref::<gst::ClockTime>();
+            let shown = segment.and_then(|segment| segment.to_running_time(time));
+            Some((picture, shown.unwrap_or(time)))
         };
         read().with_context(|| format!("{}: GStreamer gave a frame that is not RGB", self.name))
     }
 
-    /// The error that stopped the pipeline, if one did. A missing decoder is the more telling
-    /// reason where both are on the bus.
+    /// The error that stopped the pipeline, if one did.
     fn failure(&self) -> Option<anyhow::Error> {
-        let mut missing = None;
-        while let Some(message) = self
-            .bus
-            .pop_filtered(&[gst::MessageType::Error, gst::MessageType::Element])
-        {
-            match message.view() {
-                gst::MessageView::Element(element) => {
-                    missing = missing.or(element.structure().and_then(missing_plugin));
-                }
-                gst::MessageView::Error(error) => {
-                    return Some(match missing {
-                        Some(what) => anyhow!(
-                            "{} cannot be decoded without this, which GStreamer lacks here: {what}; \
-                             install the plugin that holds it (Debian: gstreamer1.0-libav, \
-                             gstreamer1.0-plugins-good, -bad or -ugly)",
-                            self.name
-                        ),
-                        None => self.described(&error.error()),
-                    });
-                }
-                _ => (),
-            }
-        }
-        None
-    }
-
-    fn described(&self, error: &gst::glib::Error) -> anyhow::Error {
-        use gst::StreamError as Stream;
-        match error.kind::<Stream>() {
-            Some(Stream::TypeNotFound | Stream::WrongType) => {
-                anyhow!("{} is not a video that GStreamer knows", self.name)
-            }
-            _ => anyhow!(
-                "{} cannot be decoded: {}",
-                self.name,
-                error.message().trim_end_matches('.')
-            ),
-        }
+        let failure = self.watch.failure()?;
+        Some(match failure.is_of_another_kind() {
+            true => anyhow!("{} is not a video that GStreamer knows", self.name),
+            false => failure.sentence(&self.name),
+        })
     }
 }
 
@@ -384,14 +362,6 @@ impl Drop for Reader {
         // Nothing is left to do where stopping fails.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-/// What GStreamer says is missing, for example "H.264 (High Profile) decoder".
-fn missing_plugin(structure: &gst::StructureRef) -> Option<String> {
-    if structure.name() != "missing-plugin" {
-        return None;
-    }
-    structure.get::<String>("name").ok()
 }
 
 #[cfg(test)]

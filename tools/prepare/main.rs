@@ -2,9 +2,17 @@
 //! pictures of one size, each only once, frames of a video.
 
 #[cfg(feature = "video")]
+mod audio;
+#[cfg(feature = "video")]
+mod container;
+#[cfg(feature = "video")]
+mod failure;
+#[cfg(feature = "video")]
 mod frames;
 #[cfg(feature = "video")]
 mod stream;
+#[cfg(feature = "video")]
+mod tracks;
 
 use std::collections::BTreeSet;
 use std::fmt::{Display, Formatter};
@@ -99,7 +107,12 @@ enum Command {
     Decode { video: PathBuf },
     /// Make a video of frames from the standard input, for the other programs
     #[command(hide = true)]
-    Encode { video: PathBuf },
+    Encode {
+        video: PathBuf,
+        /// The video whose sound is carried over
+        #[arg(long)]
+        audio_of: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -311,7 +324,7 @@ fn prepare(command: Command) -> Result<()> {
         Command::Dedupe(arguments) => dedupe(&arguments),
         Command::Frames(arguments) => cut_frames(&arguments),
         Command::Decode { video } => decode(&video),
-        Command::Encode { video } => encode(&video),
+        Command::Encode { video, audio_of } => encode(&video, audio_of.as_deref()),
     }
 }
 
@@ -635,7 +648,7 @@ fn decode(_: &Path) -> Result<()> {
 }
 
 #[cfg(not(feature = "video"))]
-fn encode(_: &Path) -> Result<()> {
+fn encode(_: &Path, _: Option<&Path>) -> Result<()> {
     without_video()
 }
 

@@ -2,20 +2,27 @@
 //! output, and from the standard input into a video.
 
 use std::io::{BufReader, BufWriter};
+use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gst::prelude::*;
+use munit_tools::program::sentence;
 use munit_tools::video::{
-    Frame, FrameFormat, read_format, read_frame, write_end, write_format, write_frame,
+    Audio, Carried, Frame, FrameFormat, read_format, read_frame, write_audio, write_end,
+    write_format, write_frame,
 };
 
+use crate::audio::AudioReader;
+use crate::container::Container;
 use crate::frames::Reader;
 
 /// Frames between the pipe and the encoder.
 const FRAMES_IN_FLIGHT: u64 = 4;
+/// Of sound between its reader and the muxer, which takes it with the frames of its time.
+const BYTES_IN_FLIGHT: u64 = 1 << 20;
 /// How long to wait before looking again whether the encoder takes another.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -57,13 +64,16 @@ pub fn decode(video: &Path) -> Result<()> {
     Ok(write_end(&mut output)?)
 }
 
-/// Writes the frames that come on the standard input into `video`, which appears when all is done.
+/// Writes the frames that come on the standard input into `video`, which appears when all is done, with
+/// the sound of the video `audio_of`. What becomes of the sound stands on the standard output: a line when
+/// the first frame is expected, another when all is done.
 ///
 /// # Errors
 /// Frames that break off before their end; a name that no container goes by, a missing encoder, a full disk.
-pub fn encode(video: &Path) -> Result<()> {
+/// Sound that cannot be had is none.
+pub fn encode(video: &Path, audio_of: Option<&Path>) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
-    let (encoder, muxer) = elements(video)?;
+    let container = Container::of(video)?;
     let mut input = BufReader::new(std::io::stdin().lock());
     let format = read_format(&mut input)?.context("no frames came")?;
     let folder = match video.parent() {
@@ -78,78 +88,91 @@ pub fn encode(video: &Path) -> Result<()> {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
         .tempfile_in(folder)
         .with_context(|| format!("{}: cannot write", video.display()))?;
-    let pipeline = Encoder::start(&encoder, &muxer, part.path(), format)?;
+    let (audio, mut audio_done) = match audio_of {
+        Some(audio_of) => found_audio(audio_of, container),
+        None => (None, Audio::from(Carried::LeftOut)),
+    };
+    let pipeline = Encoder::start(container, part.path(), format, audio)?;
+    write_audio(std::io::stdout(), &audio_done)?;
     let not_whole = || format!("{}: not written", video.display());
     while let Some(frame) = read_frame(&mut input, format).with_context(not_whole)? {
         pipeline.push(frame)?;
     }
-    pipeline.finish()?;
+    audio_done.problem = pipeline.finish()?.or(audio_done.problem);
     part.persist(video)
         .with_context(|| format!("{}: cannot write", video.display()))?;
-    Ok(())
+    Ok(write_audio(std::io::stdout(), &audio_done)?)
 }
 
-/// Encoder and container as parts of a launch line: players want H.264 with even sides and
-/// quarter-size colour; VP8 plays as widely.
-fn elements(video: &Path) -> Result<(String, String)> {
-    const H264: [&str; 2] = [
-        "x264enc speed-preset=faster pass=qual quantizer=20 ! h264parse",
-        "openh264enc bitrate=8000000 ! h264parse",
-    ];
-    const VP8: [&str; 1] = ["vp8enc deadline=1 cq-level=10 end-usage=cq target-bitrate=20000000"];
-    let ending = video.extension().and_then(|ending| ending.to_str());
-    let (encoders, muxer): (&[&str], &str) = match ending.map(str::to_lowercase).as_deref() {
-        Some("mp4" | "m4v") => (&H264, "mp4mux"),
-        Some("mov") => (&H264, "qtmux"),
-        Some("mkv") => (&[H264[0], H264[1], VP8[0]], "matroskamux"),
-        Some("webm") => (&VP8, "webmmux"),
-        _ => bail!(
-            "{}: cannot tell the format from this name; end it in .mp4, .mov, .mkv or .webm",
-            video.display()
-        ),
-    };
-    let here = |element: &str| {
-        let name = element.split_whitespace().next().unwrap_or_default();
-        gst::ElementFactory::find(name).is_some()
-    };
-    let found = encoders
-        .iter()
-        .find(|encoder| encoder.split('!').all(&here));
-    let (Some(encoder), true) = (found, here(muxer)) else {
-        let names = encoders
-            .iter()
-            .filter_map(|encoder| encoder.split_whitespace().next());
-        bail!(
-            "{}: GStreamer lacks {} with {muxer} here; install its good, bad or ugly plugins \
-             (Debian: gstreamer1.0-plugins-good, -bad or -ugly), or choose another ending",
-            video.display(),
-            names.collect::<Vec<_>>().join(" or ")
-        );
-    };
-    Ok(((*encoder).to_owned(), muxer.to_owned()))
+/// The sound of `video` for a file of `container`, and what becomes of it.
+fn found_audio(video: &Path, container: Container) -> (Option<AudioReader>, Audio) {
+    match AudioReader::open(video, container) {
+        Ok(Some(reader)) => {
+            let carried = reader.carried();
+            (Some(reader), carried.into())
+        }
+        Ok(None) => (None, Carried::Nothing.into()),
+        Err(problem) => {
+            let problem = sentence(&problem);
+            let problem = format!("the sound of {} is left out: {problem}", video.display());
+            let audio = Audio {
+                carried: Carried::LeftOut,
+                problem: Some(problem),
+            };
+            (None, audio)
+        }
+    }
 }
 
 struct Encoder {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
+    /// Gives sound to the pipeline until it ends; says why, if that is not its own end.
+    audio: Option<JoinHandle<Option<String>>>,
 }
 
 impl Encoder {
-    fn start(encoder: &str, muxer: &str, file: &Path, format: FrameFormat) -> Result<Self> {
-        let line = format!(
-            "appsrc name=frames ! videoconvert ! videoscale \
+    fn start(
+        container: Container,
+        file: &Path,
+        format: FrameFormat,
+        audio: Option<AudioReader>,
+    ) -> Result<Self> {
+        let Container {
+            video_encoder,
+            muxer,
+            ..
+        } = container;
+        let mut line = format!(
+            "{muxer} name=muxer ! filesink name=file appsrc name=frames ! videoconvert ! videoscale \
              ! video/x-raw,format=I420,width=[2,16384,2],height=[2,16384,2],pixel-aspect-ratio=1/1 \
-             ! {encoder} ! {muxer} ! filesink name=file"
+             ! {video_encoder} ! muxer.video_0"
         );
+        if audio.is_some() {
+            line += " appsrc name=sound ! queue ! muxer.audio_0";
+        }
         let pipeline = gst::parse::launch(&line)
             .context("the encoder cannot be set up")?
             .downcast::<gst::Pipeline>()
             .map_err(|_| anyhow!("the encoder is no pipeline"))?;
         let named = |name| pipeline.by_name(name).context("an element is missing");
         named("file")?.set_property("location", file);
-        let source = named("frames")?
-            .downcast::<gst_app::AppSrc>()
-            .map_err(|_| anyhow!("the source is no appsrc"))?;
+        let source = |name| -> Result<gst_app::AppSrc> {
+            let source = named(name)?.downcast::<gst_app::AppSrc>();
+            source.map_err(|_| anyhow!("the source is no appsrc"))
+        };
+        let audio = match audio {
+            Some(reader) => {
+                let sound = source("sound")?;
+                sound.set_caps(reader.caps());
+                sound.set_format(gst::Format::Time);
+                sound.set_max_bytes(BYTES_IN_FLIGHT);
+                sound.set_block(true);
+                Some((reader, sound))
+            }
+            None => None,
+        };
+        let source = source("frames")?;
         let side = |side: u32| i32::try_from(side).unwrap_or(i32::MAX);
         let info =
             gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, format.width, format.height)
@@ -163,7 +186,12 @@ impl Encoder {
         source.set_format(gst::Format::Time);
         // Waiting is done in `push`, which sees when the encoder has failed.
         source.set_max_bytes(0);
-        let encoder = Self { pipeline, source };
+        let audio = audio.map(|(reader, source)| spawn(|| give(reader, source)));
+        let encoder = Self {
+            pipeline,
+            source,
+            audio,
+        };
         if encoder.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(encoder.failure());
         }
@@ -196,17 +224,20 @@ impl Encoder {
         }
     }
 
-    fn finish(self) -> Result<()> {
+    /// Waits until the file is complete; says where its sound breaks off, if it does.
+    fn finish(mut self) -> Result<Option<String>> {
         if self.source.end_of_stream().is_err() {
             return Err(self.failure());
         }
         let bus = self.pipeline.bus().context("the pipeline has no bus")?;
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];
         match bus.timed_pop_filtered(gst::ClockTime::NONE, &ends) {
-            Some(message) if message.type_() == gst::MessageType::Eos => Ok(()),
-            Some(message) => Err(described(&message)),
+            Some(message) if message.type_() == gst::MessageType::Eos => (),
+            Some(message) => return Err(described(&message)),
             None => bail!("the encoder ended without a word"),
         }
+        let audio = self.audio.take().map(JoinHandle::join);
+        Ok(audio.and_then(|ended| ended.unwrap_or_else(|panic| resume_unwind(panic))))
     }
 
     /// Why the pipeline has stopped, if that is told within this time.
@@ -227,6 +258,28 @@ impl Drop for Encoder {
         // Nothing is left to do where stopping fails.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
+}
+
+/// Gives all that `reader` reads to `source`; says why it breaks off, if it does.
+fn give(mut reader: AudioReader, source: gst_app::AppSrc) -> Option<String> {
+    let broken_off = loop {
+        let piece = match reader.next() {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break None,
+            Err(problem) => {
+                let end = reader.end().mseconds() as f64 / 1e3;
+                let (name, problem) = (reader.name(), sentence(&problem));
+                break Some(format!("{name} breaks off at {end:.1} s: {problem}"));
+            }
+        };
+        // The pipeline, which says what is wrong, takes no more.
+        if source.push_buffer(piece).is_err() {
+            break None;
+        }
+    };
+    // Refused by a pipeline that has stopped, which needs no end.
+    let _ = source.end_of_stream();
+    broken_off
 }
 
 fn described(message: &gst::Message) -> anyhow::Error {

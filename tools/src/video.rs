@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use image::RgbImage;
+use serde::{Deserialize, Serialize};
 
 /// First word of a row of frames.
 const MAGIC: &str = "munit-frames";
@@ -71,6 +72,60 @@ pub struct Frame {
     pub picture: RgbImage,
     /// When it is shown.
     pub time: u64,
+}
+
+/// How the sound of a video gets into another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Carried {
+    /// As it is.
+    Copied,
+    /// Encoded anew, since the other's container does not take it as it is.
+    Encoded,
+    /// It has none.
+    Nothing,
+    /// Not at all.
+    LeftOut,
+}
+
+/// What becomes of the sound of a video.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audio {
+    /// How it gets into another one.
+    pub carried: Carried,
+    /// What is wrong with that, in a sentence that names the file.
+    pub problem: Option<String>,
+}
+
+impl From<Carried> for Audio {
+    fn from(carried: Carried) -> Self {
+        Self {
+            carried,
+            problem: None,
+        }
+    }
+}
+
+/// Writes what becomes of the sound, in one line.
+///
+/// # Errors
+/// The other end is gone.
+pub fn write_audio(mut to: impl Write, audio: &Audio) -> std::io::Result<()> {
+    writeln!(to, "{}", serde_json::to_string(audio)?)?;
+    to.flush()
+}
+
+/// Reads what [`write_audio`] writes; `None` if nothing came at all.
+///
+/// # Errors
+/// Something else came.
+pub fn read_audio(mut from: impl BufRead) -> Result<Option<Audio>> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    Ok(match line.as_str() {
+        "" => None,
+        line => Some(serde_json::from_str(line)?),
+    })
 }
 
 /// Writes what stands before a row of frames: the format in one line.
@@ -208,30 +263,57 @@ impl VideoReader {
 /// A video that is being written.
 pub struct VideoWriter {
     frames: Option<BufWriter<ChildStdin>>,
+    /// Says what becomes of the sound.
+    answers: BufReader<ChildStdout>,
+    audio: Audio,
     helper: Helper,
 }
 
 impl VideoWriter {
     /// Begins to encode frames into `video`, which appears when it is finished. Its name says which
-    /// container: .mp4, .mov, .mkv or .webm.
+    /// container: .mp4, .mov, .mkv or .webm. It gets the sound of the video `audio_of`.
     ///
     /// # Errors
-    /// A name with another ending; no munit-prepare with GStreamer.
-    pub fn create(video: &Path, format: FrameFormat) -> Result<Self> {
-        let mut helper = Helper::start(&["encode".as_ref(), video.as_os_str()])?;
+    /// A name with another ending, an encoder that is missing; no munit-prepare with GStreamer.
+    pub fn create(video: &Path, format: FrameFormat, audio_of: Option<&Path>) -> Result<Self> {
+        let mut arguments = vec!["encode".as_ref(), video.as_os_str()];
+        if let Some(audio_of) = audio_of {
+            arguments.extend(["--audio-of".as_ref(), audio_of.as_os_str()]);
+        }
+        let mut helper = Helper::start(&arguments)?;
         let input = helper.child.stdin.take();
+        let output = helper.child.stdout.take();
         let mut writer = Self {
             frames: input.map(BufWriter::new),
+            answers: BufReader::new(output.context("munit-prepare has no output")?),
+            audio: Carried::LeftOut.into(),
             helper,
         };
-        writer.send(|to| write_format(to, format))?;
+        writer.send(|to| {
+            write_format(&mut *to, format)?;
+            to.flush()
+        })?;
+        writer.audio = writer.answer()?;
         Ok(writer)
+    }
+
+    /// What will become of the sound, as far as can be told before it is read.
+    pub fn audio(&self) -> &Audio {
+        &self.audio
+    }
+
+    fn answer(&mut self) -> Result<Audio> {
+        match read_audio(&mut self.answers) {
+            Ok(Some(audio)) => Ok(audio),
+            Ok(None) => Err(self.helper.failure()),
+            Err(problem) => Err(problem.context("munit-prepare: not what was expected")),
+        }
     }
 
     /// Adds a frame, of the size of the format.
     ///
     /// # Errors
-    /// An encoder that is missing or fails, a full disk.
+    /// An encoder that fails, a full disk.
     pub fn write(&mut self, frame: &Frame) -> Result<()> {
         self.send(|to| write_frame(to, frame))
     }
@@ -247,15 +329,16 @@ impl VideoWriter {
         }
     }
 
-    /// Waits until the file is complete.
+    /// Waits until the file is complete; says what has become of the sound.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn finish(mut self) -> Result<()> {
+    pub fn finish(mut self) -> Result<Audio> {
         self.send(|to| write_end(to))?;
         drop(self.frames.take());
+        let audio = self.answer()?;
         match self.helper.succeeds()? {
-            true => Ok(()),
+            true => Ok(audio),
             false => Err(self.helper.failure()),
         }
     }

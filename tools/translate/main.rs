@@ -22,7 +22,8 @@ struct Arguments {
     /// FILE.safetensors#NAME
     ///
     /// Folders are searched with all folders in them. Videos (.mp4, .mkv, .webm, .mov, .avi, …) need
-    /// GStreamer, which munit-prepare brings in; their sound is left out. A tensor has the shape [N, C, H, W] and
+    /// GStreamer, which munit-prepare brings in; the translation has their sound, as it is where the
+    /// container of OUT takes it, else encoded anew. A tensor has the shape [N, C, H, W] and
     /// values in [-1, 1]; #NAME can be left out if the file holds one tensor.
     #[arg(value_name = "IN")]
     input: PathBuf,
@@ -67,6 +68,10 @@ struct Arguments {
     /// Put the original on the left of each translation
     #[arg(long)]
     side_by_side: bool,
+
+    /// Leave the sound of a video out
+    #[arg(long)]
+    no_audio: bool,
 
     /// Translate from domain a to domain b (the default, unless the model only has b2a)
     #[arg(long, conflicts_with = "b2a")]
@@ -148,6 +153,7 @@ impl Arguments {
             style,
             all_styles: self.all_styles,
             side_by_side: self.side_by_side,
+            audio: !self.no_audio,
             direction,
             device: self.device,
             precision: self.precision,

@@ -6,6 +6,7 @@ mod output;
 pub mod picture;
 mod style;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,9 @@ use serde::Serialize;
 
 use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
-use crate::program::{counted, sentence};
+use crate::program::{counted, sentence, tell};
 use crate::report::Progress;
-use crate::video::{Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
+use crate::video::{Audio, Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
@@ -50,6 +51,8 @@ pub struct Request {
     pub all_styles: bool,
     /// Puts the original on the left of each translation.
     pub side_by_side: bool,
+    /// Gives a translated video the sound of the original.
+    pub audio: bool,
     /// `None`: the first direction that the model has.
     pub direction: Option<Direction>,
     /// Where to compute.
@@ -103,6 +106,11 @@ pub enum Work {
         width: u32,
         /// Of a frame, in pixels.
         height: u32,
+        /// How the sound of the original gets into the translation.
+        audio: Carried,
+        /// What is not as it should be, in sentences.
+        #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+        problems: BTreeSet<String>,
     },
     /// A folder.
     Folder {
@@ -135,7 +143,15 @@ impl fmt::Display for Work {
                 frames,
                 width,
                 height,
-            } => write!(f, "{} of {width}×{height}", counted(*frames, "frame")),
+                audio,
+                problems: _,
+            } => {
+                write!(f, "{} of {width}×{height}", counted(*frames, "frame"))?;
+                match audio {
+                    Carried::Copied | Carried::Encoded => f.write_str(" with sound"),
+                    Carried::Nothing | Carried::LeftOut => Ok(()),
+                }
+            }
             Self::Folder {
                 translated,
                 skipped,
@@ -290,6 +306,8 @@ struct Job<'a> {
     /// Makes the float output, if it is wanted, and everything from tensors.
     exact: Option<ExactTranslator>,
     raw: RawOutput,
+    /// What has been told to be wrong with a video.
+    problems: BTreeSet<String>,
 }
 
 impl<'a> Job<'a> {
@@ -319,6 +337,7 @@ impl<'a> Job<'a> {
                 .then(|| ExactTranslator::new(model, direction, device))
                 .transpose()?,
             raw: RawOutput::default(),
+            problems: BTreeSet::new(),
         })
     }
 
@@ -375,7 +394,10 @@ impl<'a> Job<'a> {
             true => 2 * format.width,
             false => format.width,
         };
-        let mut writer = VideoWriter::create(&output, FrameFormat { width, ..format })?;
+        let audio_of = self.request.audio.then_some(path);
+        let mut writer = VideoWriter::create(&output, FrameFormat { width, ..format }, audio_of)?;
+        // Before an hour of work is done for it.
+        self.note(writer.audio());
         let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
             "{spinner} {pos} frames, {per_sec}",
         )?);
@@ -388,12 +410,24 @@ impl<'a> Job<'a> {
             bar.inc(1);
         }
         bar.finish_and_clear();
-        writer.finish()?;
+        let audio = writer.finish()?;
+        self.note(&audio);
         Ok(Work::Video {
             frames: bar.position(),
             width: format.width,
             height: format.height,
+            audio: audio.carried,
+            problems: self.problems.clone(),
         })
+    }
+
+    /// Tells what is wrong with the sound, once for all styles.
+    fn note(&mut self, audio: &Audio) {
+        if let Some(problem) = &audio.problem
+            && self.problems.insert(problem.clone())
+        {
+            tell(&format!("munit-translate: {problem}"));
+        }
     }
 
     fn picture(&mut self, path: &Path) -> Result<Work> {

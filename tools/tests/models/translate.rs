@@ -398,26 +398,16 @@ fn frames_of(place: &Workplace, video: &str, folder: &str) -> Vec<image::RgbImag
     files.iter().map(|file| read(file)).collect()
 }
 
-/// Writes `clip.avi` of so many frames, twelve a second.
+/// Writes `clip.avi` of so many frames, twelve a second, with sound as long.
 #[cfg(feature = "video")]
 fn make_clip(place: &Workplace, frames: u32, [width, height]: [u32; 2]) {
-    use gst::prelude::*;
-    gst::init().unwrap();
-    let line = format!(
-        "videotestsrc num-buffers={frames} ! video/x-raw,width={width},height={height},framerate=12/1 \
-         ! jpegenc ! avimux ! filesink location={}",
+    crate::media::launch(&format!(
+        "avimux name=muxer ! filesink location={} videotestsrc num-buffers={frames} \
+         ! video/x-raw,width={width},height={height},framerate=12/1 ! jpegenc ! queue ! muxer. \
+         audiotestsrc num-buffers={frames} samplesperbuffer=4000 \
+         ! audio/x-raw,format=S16LE,rate=48000,channels=1 ! queue ! muxer.",
         place.path("clip.avi").display()
-    );
-    let pipeline = gst::parse::launch(&line).unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-    let patience = gst::ClockTime::from_seconds(60);
-    let end = pipeline.bus().unwrap().timed_pop_filtered(patience, &ends);
-    pipeline.set_state(gst::State::Null).unwrap();
-    assert_eq!(
-        end.map(|message| message.type_()),
-        Some(gst::MessageType::Eos)
-    );
+    ));
 }
 
 #[cfg(feature = "video")]

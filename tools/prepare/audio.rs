@@ -1,0 +1,352 @@
+//! The sound of a video for another one: as it is where the other's container takes it, else encoded
+//! anew.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
+use gst::prelude::*;
+use munit_tools::program::sentence;
+use munit_tools::video::Carried;
+
+use crate::container::Container;
+use crate::failure::Watch;
+use crate::tracks::{format, is_kind, look_at_tracks};
+
+/// How long to wait for sound before looking at the bus again.
+const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
+/// Pieces of sound between the one who reads them and the one who wants them.
+const PIECES_IN_FLIGHT: u32 = 16;
+/// Of sound that does not say how many it has.
+const USUAL_CHANNELS: i32 = 2;
+
+/// A pipeline that reads the first track of sound of a file.
+pub struct AudioReader {
+    name: String,
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    watch: Watch,
+    carried: Carried,
+    /// The format of the pieces, once one is there.
+    caps: Option<gst::Caps>,
+    /// The first piece, which has been waited for.
+    first: Option<gst::Buffer>,
+    /// Where the piece begins that does not say it.
+    end: gst::ClockTime,
+}
+
+/// What becomes of the tracks of a file.
+#[derive(Clone)]
+enum Choice {
+    /// They are not all known yet.
+    Open,
+    /// Without sound among them.
+    Nothing,
+    /// One of sound is read.
+    Taken(Carried),
+    /// One of sound cannot be written, for this reason.
+    Refused(String),
+}
+
+impl AudioReader {
+    /// Begins to read the sound of `video` for a file of `container`; `None` if it has none.
+    ///
+    /// # Errors
+    /// A sentence, if the sound cannot be read or written.
+    pub fn open(video: &Path, container: Container) -> Result<Option<Self>> {
+        let choice = Arc::new(Mutex::new(Choice::Open));
+        match Self::begin(video, container, true, &choice) {
+            // The container does not take it in this form after all.
+            Err(_) if matches!(*locked(&choice), Choice::Taken(Carried::Copied)) => {
+                *locked(&choice) = Choice::Open;
+                Self::begin(video, container, false, &choice)
+            }
+            begun => begun,
+        }
+    }
+
+    fn begin(
+        video: &Path,
+        container: Container,
+        may_copy: bool,
+        choice: &Arc<Mutex<Choice>>,
+    ) -> Result<Option<Self>> {
+        let track = Track {
+            container,
+            may_copy,
+            sink: gst_app::AppSink::builder()
+                .sync(false)
+                .max_buffers(PIECES_IN_FLIGHT)
+                .caps(&container.audio_caps()?)
+                .build(),
+        };
+        let sink = track.sink.clone();
+        let (file, parser) = (made("filesrc")?, made("parsebin")?);
+        file.set_property("location", video);
+        let pipeline = gst::Pipeline::new();
+        pipeline.add_many([&file, &parser, sink.upcast_ref()])?;
+        file.link(&parser)?;
+        let has_audio = Arc::new(AtomicBool::new(false));
+        look_at_tracks(&pipeline, {
+            let has_audio = Arc::clone(&has_audio);
+            move |pad| {
+                has_audio.fetch_or(is_kind(&format(pad), "audio/"), Ordering::SeqCst);
+            }
+        });
+        parser.connect_pad_added({
+            let (choice, pipeline) = (Arc::clone(choice), pipeline.downgrade());
+            move |_, pad| {
+                let caps = format(pad);
+                match pipeline.upgrade() {
+                    Some(pipeline) if is_kind(&caps, "audio/") => {
+                        let mut choice = locked(&choice);
+                        // Of several tracks the first is taken.
+                        if matches!(*choice, Choice::Open) {
+                            *choice = match track.connect(&pipeline, pad, &caps) {
+                                Ok(carried) => Choice::Taken(carried),
+                                Err(problem) => Choice::Refused(sentence(&problem)),
+                            };
+                        }
+                    }
+                    _ => close_with_data(pad, Arc::clone(&choice)),
+                }
+            }
+        });
+        let mut reader = Self {
+            name: format!("the sound of {}", video.display()),
+            watch: Watch::over(&pipeline)?,
+            pipeline,
+            sink,
+            carried: Carried::Copied,
+            caps: None,
+            first: None,
+            end: gst::ClockTime::ZERO,
+        };
+        if reader.pipeline.set_state(gst::State::Playing).is_err() {
+            let failure = reader.failure();
+            return Err(failure.unwrap_or_else(|| anyhow!("it cannot be opened")));
+        }
+        let first = reader.wait(|| match &*locked(choice) {
+            Choice::Nothing => Some(Ok(())),
+            Choice::Refused(reason) => Some(Err(anyhow!("{reason}"))),
+            Choice::Open | Choice::Taken(_) => None,
+        });
+        reader.first = match *locked(choice) {
+            // What stops before its tracks are known may be a row of pictures, without any.
+            Choice::Open if !has_audio.load(Ordering::SeqCst) => None,
+            _ => first?,
+        };
+        // Else the track, if there is one, holds nothing.
+        if reader.first.is_none() {
+            return Ok(None);
+        }
+        if let Choice::Taken(carried) = *locked(choice) {
+            reader.carried = carried;
+        }
+        Ok(Some(reader))
+    }
+
+    /// Which sound it is, as part of a sentence.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How it is read.
+    pub fn carried(&self) -> Carried {
+        self.carried
+    }
+
+    /// The format of what is read.
+    pub fn caps(&self) -> Option<&gst::Caps> {
+        self.caps.as_ref()
+    }
+
+    /// Where that ends which has been read.
+    pub fn end(&self) -> gst::ClockTime {
+        self.end
+    }
+
+    /// The next piece, with the time at which it is heard as its time stamp, counted from the video's
+    /// beginning; `None` at the end.
+    ///
+    /// # Errors
+    /// What cannot be decoded.
+    pub fn next(&mut self) -> Result<Option<gst::Buffer>> {
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.wait(|| None),
+        }
+    }
+
+    /// The next piece, unless there is none for the reason that `ended` gives.
+    fn wait(&mut self, ended: impl Fn() -> Option<Result<()>>) -> Result<Option<gst::Buffer>> {
+        loop {
+            if let Some(sample) = self.sink.try_pull_sample(PATIENCE) {
+                match self.heard(&sample) {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => continue,
+                }
+            }
+            if let Some(end) = ended() {
+                return end.map(|()| None);
+            }
+            if let Some(failure) = self.failure() {
+                return Err(failure);
+            }
+            if self.sink.is_eos() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A piece with its time, if any of it is to be heard.
+    fn heard(&mut self, sample: &gst::Sample) -> Option<gst::Buffer> {
+        let piece = sample.buffer()?;
+        // Muxers take what stands before the sound from its format.
+        if piece.flags().contains(gst::BufferFlags::HEADER) {
+            return None;
+        }
+        let duration = piece.duration().unwrap_or_default();
+        let time = match piece.pts() {
+            None => self.end,
+            Some(time) => {
+                let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+                if segment.stop().is_some_and(|stop| time >= stop) {
+                    return None;
+                }
+                match segment.to_running_time_full(time)? {
+                    gst::Signed::Positive(time) => time,
+                    // Encoders put some silence before a beginning, which is not to be heard.
+                    gst::Signed::Negative(before) if before >= duration => return None,
+                    gst::Signed::Negative(_) => gst::ClockTime::ZERO,
+                }
+            }
+        };
+        self.end = time + duration;
+        if self.caps.is_none() {
+            self.caps = sample.caps_owned();
+        }
+        let mut piece = piece.copy();
+        let stamped = piece.make_mut();
+        stamped.set_pts(time);
+        stamped.set_dts(gst::ClockTime::NONE);
+        Some(piece)
+    }
+
+    fn failure(&self) -> Option<anyhow::Error> {
+        let failure = self.watch.failure()?;
+        Some(failure.sentence("it"))
+    }
+}
+
+impl Drop for AudioReader {
+    fn drop(&mut self) {
+        // Nothing is left to do where stopping fails.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Where a track of sound goes.
+struct Track {
+    container: Container,
+    may_copy: bool,
+    /// Takes what the container takes.
+    sink: gst_app::AppSink,
+}
+
+impl Track {
+    /// Leads `pad`, a parser's, to the sink, over an encoder if that is necessary.
+    fn connect(
+        &self,
+        pipeline: &gst::Pipeline,
+        pad: &gst::Pad,
+        caps: &gst::Caps,
+    ) -> Result<Carried> {
+        let format = caps.structure(0).context("sound without a format")?;
+        if self.may_copy && self.takes(caps) {
+            if !is_aac(format) {
+                pad.link(&entry(&self.sink)?)?;
+                return Ok(Carried::Copied);
+            }
+            // Brings it into the form in which files have it.
+            let parser = made("aacparse")?;
+            pipeline.add(&parser)?;
+            parser.link(&self.sink)?;
+            parser.sync_state_with_parent()?;
+            pad.link(&entry(&parser)?)?;
+            return Ok(Carried::Copied);
+        }
+        let channels = format.get("channels").unwrap_or(USUAL_CHANNELS);
+        // Gaps are filled with silence: encoders count samples.
+        let line = format!(
+            "audioconvert ! audioresample ! audiorate ! audio/x-raw,rate=(int){{48000,44100}} ! {}",
+            self.container.audio_encoder(channels)?
+        );
+        let encoder = gst::parse::bin_from_description(&line, true)
+            .context("the encoder of its sound cannot be set up")?;
+        let decoder = made("decodebin")?;
+        decoder.connect_pad_added({
+            let entry = entry(&encoder)?;
+            // What fails here is told on the bus, as nothing takes the sound.
+            move |_, pad| {
+                let _ = pad.link(&entry);
+            }
+        });
+        pipeline.add_many([decoder.clone(), encoder.clone().upcast()])?;
+        encoder.link(&self.sink)?;
+        encoder.sync_state_with_parent()?;
+        decoder.sync_state_with_parent()?;
+        pad.link(&entry(&decoder)?)?;
+        Ok(Carried::Encoded)
+    }
+
+    /// Whether the container takes such sound as it is.
+    fn takes(&self, caps: &gst::Caps) -> bool {
+        let mut caps = caps.copy();
+        for format in caps.make_mut().iter_mut() {
+            if is_aac(format) {
+                format.set("stream-format", "raw");
+            }
+        }
+        self.sink
+            .caps()
+            .is_some_and(|taken| taken.can_intersect(&caps))
+    }
+}
+
+/// Nothing is what is chosen if nothing else was when data come out of `pad`: all tracks are known before.
+fn close_with_data(pad: &gst::Pad, choice: Arc<Mutex<Choice>>) {
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        let mut choice = locked(&choice);
+        if matches!(*choice, Choice::Open) {
+            *choice = Choice::Nothing;
+        }
+        gst::PadProbeReturn::Remove
+    });
+}
+
+/// The pad that takes what goes into an element.
+fn entry(element: &impl IsA<gst::Element>) -> Result<gst::Pad> {
+    element
+        .static_pad("sink")
+        .context("an element has no way in")
+}
+
+/// Whether this is AAC, which comes in several forms.
+fn is_aac(format: &gst::StructureRef) -> bool {
+    format.name() == "audio/mpeg" && matches!(format.get("mpegversion"), Ok(2 | 4))
+}
+
+fn made(factory: &str) -> Result<gst::Element> {
+    gst::ElementFactory::make(factory).build().map_err(|_| {
+        anyhow!(
+            "GStreamer has no element {factory}; install its base and good plugins (Debian: \
+             gstreamer1.0-plugins-base, gstreamer1.0-plugins-good)"
+        )
+    })
+}
+
+fn locked(choice: &Mutex<Choice>) -> MutexGuard<'_, Choice> {
+    choice.lock().unwrap_or_else(PoisonError::into_inner)
+}
