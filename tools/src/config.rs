@@ -148,6 +148,8 @@ pub struct TrainConfig {
     pub gamma: f64,
     /// *Ours:* last share of the run in which the learning rates fall, where `lr_policy` is `linear`.
     pub lr_decay_share: f64,
+    /// *Ours:* iterations over which the learning rate of the generators rises from 0 at the beginning.
+    pub lr_warmup: u64,
     /// *Ours:* decay of the moving average of the generators that is shown and exported.
     pub ema_decay: f64,
     /// *Ours:* iterations for which the moving average is a plain copy.
@@ -313,6 +315,7 @@ impl Default for TrainConfig {
             step_size: 100_000,
             gamma: 0.5,
             lr_decay_share: 0.3,
+            lr_warmup: 0,
             ema_decay: 0.999,
             ema_warmup: 1000,
             precision: TrainingPrecision::Fp32,
@@ -379,6 +382,9 @@ impl Default for TrainConfig {
 /// is something to choose a crop from.
 const RESIZE_MARGIN: f64 = 1.12;
 
+/// Enough for new discriminators to tell a model's translations from real pictures.
+const LR_WARMUP_OF_A_MODEL: u64 = 500;
+
 /// Checkpoints are kept on disk in full; more would fill it unnoticed.
 const MOST_CHECKPOINTS: usize = 1000;
 
@@ -391,7 +397,8 @@ impl TrainConfig {
         }
     }
 
-    /// The same with other generators, and discriminators as wide as these.
+    /// The same for a run that begins with a model's generators: discriminators as wide as these, by which
+    /// they are not changed before those have learned something, and an average that begins with them.
     pub fn with_architecture(self, architecture: &Architecture) -> Self {
         Self {
             trainer: match architecture.family {
@@ -405,6 +412,8 @@ impl TrainConfig {
                 ..self.discriminator
             },
             generator: architecture.generator.clone(),
+            lr_warmup: LR_WARMUP_OF_A_MODEL,
+            ema_warmup: 0,
             ..self
         }
     }
@@ -720,7 +729,14 @@ impl TrainConfig {
                 if left < falling { left / falling } else { 1.0 }
             }
         } * ROLLBACK_GAMMA.powi(self.rollbacks.len() as i32);
-        [self.lr * factor, self.lr_dis.unwrap_or(self.lr) * factor]
+        let risen = match self.lr_warmup {
+            0 => 1.0,
+            warmup => ((iteration + 1) as f64 / warmup as f64).min(1.0),
+        };
+        [
+            self.lr * factor * risen,
+            self.lr_dis.unwrap_or(self.lr) * factor,
+        ]
     }
 
     /// Weight of the difference between two translations at `iteration` (from 0): falls in a straight
@@ -824,6 +840,31 @@ mod tests {
             ..config
         };
         assert_eq!(constant.learning_rates(9), [8.0, 16.0]);
+    }
+
+    #[test]
+    fn the_learning_rate_of_generators_rises_where_they_begin_with_a_model() {
+        let config = TrainConfig {
+            lr: 8.0,
+            lr_warmup: 4,
+            lr_policy: LearningRatePolicy::Constant,
+            ..TrainConfig::default()
+        };
+        let rates = [0, 1, 3, 4, 900].map(|iteration| config.learning_rates(iteration));
+        assert_eq!(
+            rates.map(|[generators, _]| generators),
+            [2.0, 4.0, 8.0, 8.0, 8.0]
+        );
+        assert_eq!(rates.map(|[_, discriminators]| discriminators), [8.0; 5]);
+        let model = TrainConfig::of_recipe(Recipe::Modern)
+            .with_architecture(&TrainConfig::default().architecture());
+        assert_eq!((model.lr_warmup, model.ema_warmup), (500, 0));
+        let given = TrainConfig::parse_for(
+            "lr_warmup: 7",
+            Some(Recipe::Modern),
+            Some(&TrainConfig::default().architecture()),
+        );
+        assert_eq!(given.unwrap().lr_warmup, 7);
     }
 
     #[test]
