@@ -74,7 +74,7 @@ struct State<P> {
     plans: VecDeque<(Place, P)>,
     /// Frames that were planned and are not finished.
     in_flight: usize,
-    /// How many these may be.
+    /// Those of them that may be translated at once.
     most_in_flight: usize,
     departures: Departures,
     /// The output task has taken something and not asked for more.
@@ -104,9 +104,15 @@ impl<P> State<P> {
         }
     }
 
+    /// Frames that may be planned and not finished: those in flight and, where frames wait, one more, so
+    /// that a worker that is done finds the next at once.
+    fn places(&self) -> usize {
+        self.most_in_flight + usize::from(!self.live)
+    }
+
     /// Whether another frame may wait for the sink. Those in flight will wait there, too.
     fn has_room_for_output(&self) -> bool {
-        self.departures.frames() < self.backlog + self.most_in_flight - 1
+        self.departures.frames() < self.backlog + self.places() - 1
     }
 
     fn is_empty(&self) -> bool {
@@ -244,8 +250,8 @@ impl<P> Exchange<P> {
 
     /// Waits for the next thing to do; none when the planner is to leave.
     ///
-    /// A frame stays in the slot, where a newer one can replace it, until a worker is free and there
-    /// is room for its translation.
+    /// A frame stays in the slot until there is a place for it and room for its translation; in a live
+    /// stream, where a newer one can replace it there, until a worker is free.
     pub(super) fn take(&self) -> Option<Job> {
         let mut state = self.state();
         state.planning = false;
@@ -258,7 +264,7 @@ impl<P> Exchange<P> {
             let ready = match state.input.front() {
                 None => false,
                 Some(Input::Event(_)) => true,
-                Some(Input::Frame(_)) if state.in_flight >= state.most_in_flight => false,
+                Some(Input::Frame(_)) if state.in_flight >= state.places() => false,
                 Some(Input::Frame(_)) => {
                     let room = state.has_room_for_output();
                     blocked |= !room;
@@ -538,9 +544,9 @@ impl<P> Exchange<P> {
         self.changed.notify_all();
     }
 
-    /// How many frames may be translated at once.
-    pub fn most_in_flight(&self) -> usize {
-        self.state().most_in_flight
+    /// How many frames may be planned and not finished.
+    pub fn places(&self) -> usize {
+        self.state().places()
     }
 
     /// Frames translated and dropped since the stream started.
