@@ -1,9 +1,10 @@
 //! Adam with L2 decay (arXiv 1412.6980), over parameters that lie in one stretch of memory.
 
 use anyhow::{Result, bail};
-use munit::networks::{AdamStep, Parameter, adam_step};
-use tch::Tensor;
+use munit::networks::{AdamStep, Parameter, ScaledLoss, adam_step};
+use tch::{Kind, Tensor};
 
+use crate::loss_scale::{LossScale, is_finite};
 use crate::ranks::{Averaging, Ranks};
 
 /// Numerical guard beside the root of the mean squared gradient.
@@ -162,18 +163,22 @@ pub struct AdamOptions {
     pub beta2: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+    /// Whether losses are scaled, as float16 needs it.
+    pub scales_loss: bool,
 }
 
 /// The optimiser's state; all of it can be saved.
 #[derive(Debug)]
 pub struct Adam {
     options: AdamOptions,
-    /// Updates so far.
-    pub updates: i64,
+    /// Updates so far, those that were passed over left out: a scalar, float32, on the parameters' device.
+    pub updates: Tensor,
     /// Decayed mean of the gradients, `[total]`.
     pub mean: Tensor,
     /// Decayed mean of their squares, `[total]`.
     pub mean_square: Tensor,
+    /// The scale of losses, if they are scaled.
+    pub loss_scale: Option<LossScale>,
 }
 
 impl Adam {
@@ -182,15 +187,30 @@ impl Adam {
     /// # Errors
     /// libtorch's, for instance out of memory.
     pub fn new(parameters: &FlatParameters, options: AdamOptions) -> Result<Self> {
+        let device = parameters.vector.device();
+        let loss_scale = options.scales_loss.then(|| LossScale::new(device));
         Ok(Self {
             options,
-            updates: 0,
+            updates: Tensor::f_zeros([0i64; 0], (Kind::Float, device))?,
             mean: parameters.vector.f_zeros_like()?,
             mean_square: parameters.vector.f_zeros_like()?,
+            loss_scale: loss_scale.transpose()?,
         })
     }
 
-    /// One update of `parameters` from their gradient.
+    /// What is to be differentiated for [`Self::step`]: `loss`, scaled if losses are.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn scaled(&self, loss: &Tensor) -> Result<Tensor> {
+        Ok(match &self.loss_scale {
+            Some(loss_scale) => loss.f_mul(&loss_scale.scale()?)?,
+            None => loss.shallow_clone(),
+        })
+    }
+
+    /// One update of `parameters` from their gradient. That of a scaled loss is divided by the scale first,
+    /// in the same pass over memory; nothing is updated, and the scale is halved, if it is not finite.
     ///
     /// # Errors
     /// libtorch's.
@@ -199,25 +219,41 @@ impl Adam {
             beta1,
             beta2,
             weight_decay,
+            ..
         } = self.options;
-        self.updates += 1;
-        let step = AdamStep {
-            updates: self.updates as f64,
-            learning_rate,
-            beta1,
-            beta2,
-            weight_decay,
-            epsilon: EPSILON,
-        };
         let own = |tensor: &Tensor| [tensor.shallow_clone()];
-        tch::no_grad(|| {
-            Ok(adam_step(
+        let (mean, mean_square) = (own(&self.mean), own(&self.mean_square));
+        let update = |updates: &Tensor, scaled: Option<ScaledLoss>| {
+            let step = AdamStep {
+                updates,
+                learning_rate,
+                beta1,
+                beta2,
+                weight_decay,
+                epsilon: EPSILON,
+                scaled,
+            };
+            adam_step(
                 &own(&parameters.vector),
                 &own(&parameters.gradient),
-                &own(&self.mean),
-                &own(&self.mean_square),
+                &mean,
+                &mean_square,
                 &step,
-            )?)
+            )
+        };
+        tch::no_grad(|| {
+            let Some(loss_scale) = &mut self.loss_scale else {
+                let _same = self.updates.f_add_scalar_(1.0)?;
+                return Ok(update(&self.updates, None)?);
+            };
+            let finite = is_finite(&parameters.gradient)?;
+            let _same = self.updates.f_add_(&finite)?;
+            let scaled = ScaledLoss {
+                scale: &loss_scale.scale()?,
+                overflow: &finite.f_rsub_scalar(1.0)?,
+            };
+            update(&self.updates, Some(scaled))?;
+            loss_scale.update(&finite)
         })
     }
 }
@@ -242,7 +278,7 @@ pub fn named<'a>(
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use tch::Device;
 
     use super::*;
 
@@ -262,6 +298,7 @@ mod tests {
             beta1: 0.5,
             beta2: 0.75,
             weight_decay: 0.5,
+            scales_loss: false,
         };
         let mut adam = Adam::new(&flat, options).unwrap();
         let mut update = |slope: f64| {
@@ -287,6 +324,59 @@ mod tests {
         assert_close(update(2.0), (0.9, 1.25, 1.5625));
         // Gradient −1 + 0.5 · 0.9 = −0.55; means 0.35 / 0.75 and 1.2475 / 0.4375.
         assert_close(update(-1.0), (0.872_363_98, 0.35, 1.2475));
+    }
+
+    #[test]
+    fn updates_of_scaled_losses_are_those_of_plain_ones_and_overflows_are_passed_over() {
+        let run = |scales_loss: bool| {
+            let parameters = [parameter("weight", &[1.0, -3.0], true)];
+            let mut flat = FlatParameters::new(named("net", &parameters)).unwrap();
+            let options = AdamOptions {
+                beta1: 0.5,
+                beta2: 0.75,
+                weight_decay: 0.5,
+                scales_loss,
+            };
+            let mut adam = Adam::new(&flat, options).unwrap();
+            let mut update = |slope: f64| {
+                let loss = (&parameters[0].tensor * slope).square().sum(Kind::Float);
+                let loss = adam.scaled(&loss).unwrap();
+                flat.differentiate(&loss).unwrap();
+                adam.step(&flat, 0.1).unwrap();
+                let state = [flat.vector(), &adam.mean, &adam.mean_square];
+                let scale = adam.loss_scale.as_ref().map(|scale| scale.state.copy());
+                let updates = adam.updates.double_value(&[]);
+                (
+                    state.map(Tensor::copy),
+                    flat.gradient().copy(),
+                    updates,
+                    scale,
+                )
+            };
+            let steps = [0.1, 0.7].map(&mut update);
+            // Only a plain run would take these.
+            let lost = scales_loss.then(|| [f64::INFINITY, f64::NAN].map(&mut update));
+            (steps, lost, update(0.3))
+        };
+        let (plain, _, last) = run(false);
+        let (scaled, lost, last_scaled) = run(true);
+        // Scales are powers of two, which round nothing.
+        for (plain, scaled) in plain
+            .iter()
+            .chain([&last])
+            .zip(scaled.iter().chain([&last_scaled]))
+        {
+            assert_eq!(
+                (&plain.0, &plain.1, plain.2),
+                (&scaled.0, &scaled.1, scaled.2)
+            );
+            assert!(plain.3.is_none());
+        }
+        for (lost, scale) in lost.unwrap().iter().zip([32768.0_f32, 16384.0]) {
+            assert_eq!((&lost.0, lost.2), (&scaled[1].0, 2.0));
+            assert_eq!(lost.3, Some(Tensor::from_slice(&[scale, 0.0])));
+        }
+        assert_eq!(last_scaled.3, Some(Tensor::from_slice(&[16384.0_f32, 1.0])));
     }
 
     #[test]

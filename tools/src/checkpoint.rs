@@ -458,6 +458,20 @@ fn state(trainer: &Trainer) -> Result<Vec<(String, Tensor)>> {
             tensors.push((format!("{prefix}.{}", span.name), span.view(vector)?));
         }
     }
+    for (networks, optimiser) in [
+        ("gen", &trainer.generator_optimiser),
+        ("dis", &trainer.discriminator_optimiser),
+    ] {
+        if let Some(loss_scale) = &optimiser.loss_scale {
+            for (name, tensor) in [
+                ("loss_scale", &loss_scale.state),
+                // Elsewhere it is that of the iterations.
+                ("adam_updates", &optimiser.updates),
+            ] {
+                tensors.push((format!("{name}.{networks}"), tensor.shallow_clone()));
+            }
+        }
+    }
     Ok(tensors)
 }
 

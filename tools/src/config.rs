@@ -54,6 +54,8 @@ pub enum TrainingPrecision {
     Fp32,
     /// bfloat16 maps and products.
     Bf16,
+    /// float16 maps and products, with scaled losses: for GPUs; on processors no faster than `fp32`.
+    Fp16,
     /// `bf16` where the device is fast at it, else `fp32`.
     Auto,
 }
@@ -74,6 +76,7 @@ impl TrainingPrecision {
     pub fn kind(self, device: Device) -> Kind {
         match self.resolve(device) {
             Self::Bf16 => Kind::BFloat16,
+            Self::Fp16 => Kind::Half,
             Self::Fp32 | Self::Auto => Kind::Float,
         }
     }

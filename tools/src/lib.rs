@@ -18,6 +18,7 @@ pub mod import;
 pub mod info;
 pub mod local_time;
 pub mod loss_names;
+pub mod loss_scale;
 pub mod losses;
 pub mod machine;
 pub(crate) mod markup;

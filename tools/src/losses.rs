@@ -126,7 +126,10 @@ pub fn l1(x: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// libtorch's.
 pub fn kl(latent: &Tensor) -> Result<Tensor> {
-    Ok(latent.f_square()?.f_mean(Kind::Float)?)
+    Ok(latent
+        .f_to_kind(Kind::Float)?
+        .f_square()?
+        .f_mean(Kind::Float)?)
 }
 
 /// How far the moments of encoded styles `[B, style_dim, 1, 1]` are from those of drawn ones, a scalar:

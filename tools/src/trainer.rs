@@ -7,7 +7,7 @@ use munit::config::{Domain, Family, Norm};
 use munit::networks::{Discriminator, Generator, ParameterStore};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamOptions, FlatParameters, named};
 use crate::augmentation::augment;
@@ -15,6 +15,7 @@ use crate::config::{Rollback, TrainConfig};
 use crate::consistency::{self, Shift};
 use crate::ema::Ema;
 use crate::gradient_penalty::r1;
+use crate::loss_scale;
 use crate::losses::{StepLosses, Terms, discriminator_loss, generator_loss, kl, l1, style_prior};
 use crate::perceptual::PerceptualNetwork;
 use crate::random::{Noise, upload};
@@ -236,6 +237,7 @@ impl Trainer {
             beta1: config.beta1,
             beta2: config.beta2,
             weight_decay: config.weight_decay,
+            scales_loss: config.precision.kind(device) == Kind::Half,
         };
         let generator_parameters = FlatParameters::new(
             named("gen_a", generators.a.parameters())
@@ -289,8 +291,15 @@ impl Trainer {
     pub fn go_on_from(&mut self, iteration: u64) -> Result<()> {
         let updates = i64::try_from(iteration)?;
         self.iteration = iteration;
-        self.generator_optimiser.updates = updates;
-        self.discriminator_optimiser.updates = updates;
+        for optimiser in [
+            &mut self.generator_optimiser,
+            &mut self.discriminator_optimiser,
+        ] {
+            // Where some may have been passed over, their number belongs to the state.
+            if optimiser.loss_scale.is_none() {
+                let _same = optimiser.updates.f_fill_(updates)?;
+            }
+        }
         Ok(())
     }
 
@@ -379,8 +388,22 @@ impl Trainer {
         self.ema
             .update(self.generator_parameters.vector(), self.iteration)?;
 
-        let losses = discriminator_terms.named("dis_total");
-        StepLosses::new(losses.chain(generator_terms.named("gen_total")))
+        let scales = self.loss_scales()?;
+        let losses = discriminator_terms
+            .named("dis_total")
+            .chain(generator_terms.named("gen_total"))
+            .chain(scales.iter().map(|(name, scale)| (*name, scale)));
+        StepLosses::new(losses)
+    }
+
+    /// What the next losses are multiplied by, where they are, by their names.
+    fn loss_scales(&self) -> Result<Vec<(&'static str, Tensor)>> {
+        loss_scale::NAMES
+            .into_iter()
+            .zip([&self.discriminator_optimiser, &self.generator_optimiser])
+            .filter_map(|(name, optimiser)| Some((name, optimiser.loss_scale.as_ref()?)))
+            .map(|(name, loss_scale)| Ok((name, loss_scale.scale()?)))
+            .collect()
     }
 
     fn discriminator_update(
@@ -407,8 +430,8 @@ impl Trainer {
             terms.add("dis_r1_b", weight, r1(&self.discriminators.b, &x.b)?)?;
         }
         let [_, rate] = config.learning_rates(self.iteration);
-        self.discriminator_parameters
-            .differentiate(total(&terms)?)?;
+        let loss = self.discriminator_optimiser.scaled(total(&terms)?)?;
+        self.discriminator_parameters.differentiate(&loss)?;
         self.discriminator_optimiser
             .step(&self.discriminator_parameters, rate)?;
         Ok(terms)
@@ -565,7 +588,8 @@ impl Trainer {
             None => self.unit_generator_terms(x, decoded, noise),
         }
         .and_then(|terms| {
-            self.generator_parameters.differentiate(total(&terms)?)?;
+            let loss = self.generator_optimiser.scaled(total(&terms)?)?;
+            self.generator_parameters.differentiate(&loss)?;
             Ok(terms)
         });
         self.discriminator_parameters.set_requires_grad(true)?;

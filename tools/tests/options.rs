@@ -4,10 +4,17 @@ use munit::config::{Activation, GanType, Norm, Padding};
 use munit::networks::{Initialisation, normal};
 use munit_tools::augmentation::Augmentation;
 use munit_tools::config::{LearningRatePolicy, TrainConfig, TrainerKind, TrainingPrecision};
+use munit_tools::loss_scale;
 use munit_tools::recipe::Recipe;
 use munit_tools::trainer::{Trainer, noise_generator};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
+
+const PRECISIONS: [TrainingPrecision; 3] = [
+    TrainingPrecision::Fp32,
+    TrainingPrecision::Bf16,
+    TrainingPrecision::Fp16,
+];
 
 /// Tiny networks, so that each step takes a moment.
 fn tiny() -> TrainConfig {
@@ -46,6 +53,7 @@ fn trains(what: &str, config: TrainConfig) {
     let mut random = noise_generator(3, 0);
     let [x_a, x_b] = pictures(&config, &mut random);
     let mut trainer = Trainer::new(config, Device::Cpu, None).unwrap();
+    set_loss_scale(&mut trainer, 64.0);
     let weights = |trainer: &Trainer| {
         [
             trainer.generator_parameters.vector().copy(),
@@ -66,6 +74,18 @@ fn trains(what: &str, config: TrainConfig) {
         assert!(all(&after.isfinite()), "{what}: weights are not finite");
         let moved = after.ne_tensor(before).mean(Kind::Float).double_value(&[]);
         assert!(moved > 0.5, "{what}: only {moved} of the weights moved");
+    }
+}
+
+/// Gradients of pictures as small as these are large: with the scale of real runs some overflow.
+fn set_loss_scale(trainer: &mut Trainer, scale: f32) {
+    for adam in [
+        &mut trainer.generator_optimiser,
+        &mut trainer.discriminator_optimiser,
+    ] {
+        if let Some(loss_scale) = &mut adam.loss_scale {
+            loss_scale.state = Tensor::from_slice(&[scale, 0.0]);
+        }
     }
 }
 
@@ -132,9 +152,9 @@ fn every_padding_trains() {
 }
 
 #[test]
-fn both_families_train_in_both_precisions_on_colour_and_grey() {
+fn both_families_train_in_every_precision_on_colour_and_grey() {
     for trainer in [TrainerKind::Munit, TrainerKind::Unit] {
-        for precision in [TrainingPrecision::Fp32, TrainingPrecision::Bf16] {
+        for precision in PRECISIONS {
             let config = TrainConfig {
                 trainer,
                 precision,
@@ -184,7 +204,7 @@ fn tiny_modern() -> TrainConfig {
 fn the_modern_recipe_trains_both_families_at_every_batch_size() {
     for trainer in [TrainerKind::Munit, TrainerKind::Unit] {
         for batch_size in [1, 2, 3] {
-            for precision in [TrainingPrecision::Fp32, TrainingPrecision::Bf16] {
+            for precision in PRECISIONS {
                 let config = TrainConfig {
                     trainer,
                     batch_size,
@@ -201,6 +221,141 @@ fn the_modern_recipe_trains_both_families_at_every_batch_size() {
             }
         }
     }
+}
+
+/// A trainer in this number format, and iterations of it that are alike for all formats.
+fn formatted(
+    config: TrainConfig,
+    precision: TrainingPrecision,
+) -> (
+    Trainer,
+    impl FnMut(&mut Trainer) -> Vec<(&'static str, f64)>,
+) {
+    tch::set_num_threads(1);
+    let config = TrainConfig {
+        precision,
+        ..config
+    };
+    let [x_a, x_b] = pictures(&config, &mut noise_generator(3, 0));
+    let trainer = Trainer::new(config, Device::Cpu, None).unwrap();
+    let step = move |trainer: &mut Trainer| {
+        let mut random = noise_generator(4, trainer.iteration);
+        let losses = trainer
+            .step(&x_a, &x_b, &mut |shape| Ok(normal(&mut random, shape)?))
+            .unwrap();
+        losses.read().unwrap()
+    };
+    (trainer, step)
+}
+
+#[test]
+fn float16_follows_float32_more_closely_than_bfloat16() {
+    for mut config in [tiny(), tiny_modern()] {
+        // Without kinks, at which a little rounding makes a large difference.
+        config.generator.activation = Activation::Tanh;
+        config.discriminator.activation = Activation::Tanh;
+        config.lr = 1e-4;
+        let run = |precision| {
+            let (mut trainer, mut step) = formatted(config.clone(), precision);
+            set_loss_scale(&mut trainer, 64.0);
+            let mut taken = Vec::new();
+            for _ in 0..4 {
+                let mut losses = step(&mut trainer);
+                losses.retain(|(name, _)| !loss_scale::NAMES.contains(name));
+                let gradients = [
+                    trainer.generator_parameters.gradient().copy(),
+                    trainer.discriminator_parameters.gradient().copy(),
+                ];
+                taken.push((losses, gradients));
+            }
+            taken
+        };
+        let expected = run(TrainingPrecision::Fp32);
+        // Of each iteration, the largest difference of a loss, as a part of it, and of the gradients.
+        let differences = |precision| -> Vec<[f64; 2]> {
+            let pairs = run(precision).into_iter().zip(&expected);
+            let of_iteration = pairs.map(|((losses, gradients), expected)| {
+                let losses = losses.iter().zip(&expected.0).map(|(found, expected)| {
+                    assert_eq!(found.0, expected.0);
+                    (found.1 - expected.1).abs() / expected.1.abs().max(0.1)
+                });
+                let gradients = gradients.iter().zip(&expected.1).map(|(found, expected)| {
+                    ((found - expected).norm() / expected.norm()).double_value(&[])
+                });
+                [losses.fold(0.0, f64::max), gradients.fold(0.0, f64::max)]
+            });
+            of_iteration.collect()
+        };
+        let [fp16, bf16] = [TrainingPrecision::Fp16, TrainingPrecision::Bf16].map(differences);
+        let said = format!("float16 {fp16:?}, bfloat16 {bf16:?}");
+        assert!(fp16.iter().all(|[losses, _]| *losses < 0.03), "{said}");
+        // Signs of the smallest differences decide much of the gradient of an absolute difference.
+        assert!(fp16[0][0] < 0.01 && fp16[0][1] < 0.1, "{said}");
+        assert!(fp16[0][0] < bf16[0][0] && fp16[0][1] < bf16[0][1], "{said}");
+    }
+}
+
+#[test]
+fn overflows_are_passed_over_until_the_scale_has_fallen_far_enough() {
+    let (mut trainer, mut step) = formatted(tiny_modern(), TrainingPrecision::Fp16);
+    let state = |trainer: &Trainer| {
+        [
+            (&trainer.generator_optimiser, &trainer.generator_parameters),
+            (
+                &trainer.discriminator_optimiser,
+                &trainer.discriminator_parameters,
+            ),
+        ]
+        .map(|(adam, parameters)| {
+            let scale = adam.loss_scale.as_ref().unwrap().scale().unwrap();
+            let weights = [parameters.vector(), &adam.mean, &adam.mean_square].map(Tensor::copy);
+            (
+                scale.double_value(&[]),
+                adam.updates.double_value(&[]),
+                weights,
+            )
+        })
+    };
+    set_loss_scale(&mut trainer, 1e30);
+    let average = trainer.ema.vector.copy();
+    let mut before = state(&trainer);
+    let mut skipped = [0, 0];
+    for iteration in 1..=24 {
+        let losses = step(&mut trainer);
+        assert_eq!(trainer.iteration, iteration);
+        assert!(
+            losses.iter().all(|(_, value)| value.is_finite()),
+            "{losses:?}"
+        );
+        let after = state(&trainer);
+        let sides = skipped
+            .iter_mut()
+            .zip(&before)
+            .zip(&after)
+            .zip(["gen_loss_scale", "dis_loss_scale"]);
+        for (((skipped, before), after), name) in sides {
+            let logged = losses.iter().find(|(known, _)| *known == name);
+            assert_eq!(logged, Some(&(name, after.0)));
+            if after.0 < before.0 {
+                *skipped += 1;
+                assert_eq!(
+                    (after.1, &after.2),
+                    (before.1, &before.2),
+                    "an overflow changes nothing"
+                );
+            } else {
+                assert_eq!((after.0, after.1), (before.0, before.1 + 1.0));
+                assert_ne!(after.2, before.2);
+            }
+        }
+        before = after;
+    }
+    for (skipped, state) in skipped.iter().zip(&before) {
+        assert!((2..20).contains(skipped), "{skipped} were passed over");
+        assert_eq!(state.1, f64::from(24 - skipped));
+        assert!(state.2.iter().all(|tensor| all(&tensor.isfinite())));
+    }
+    assert_ne!(trainer.ema.vector, average);
 }
 
 /// The weights of generators, their average and discriminators after three steps, and the names of

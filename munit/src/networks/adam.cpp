@@ -1,10 +1,11 @@
 // Adam over many tensors in one pass over memory, which tch has no entry for.
 
 #include <cstddef>
+#include <optional>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/_fused_adam.h>
-#include <ATen/ops/full.h>
 
 #include "failure.h"
 
@@ -12,7 +13,11 @@ extern "C" {
 
 // As in adam.rs.
 struct MunitAdamStep {
-    double updates, learning_rate, beta1, beta2, weight_decay, epsilon;
+    double learning_rate, beta1, beta2, weight_decay, epsilon;
+    const at::Tensor* updates;
+    // Both null where gradients are what they should be.
+    const at::Tensor* scale;
+    const at::Tensor* overflow;
 };
 
 // Null, or what went wrong, to be freed.
@@ -45,9 +50,11 @@ char* munit_adam(
             return result;
         };
         const auto own = list(parameters);
+        const auto optional = [](const at::Tensor* tensor) {
+            return tensor == nullptr ? std::nullopt : std::optional<at::Tensor>(*tensor);
+        };
         // Never increased here, so that all may share it.
-        const auto updates = at::full({}, step->updates, own[0].options().dtype(at::kFloat));
-        const std::vector<at::Tensor> all_updates(count, updates);
+        const std::vector<at::Tensor> all_updates(count, *step->updates);
         at::_fused_adam_(
             own,
             list(gradients),
@@ -61,6 +68,8 @@ char* munit_adam(
             step->weight_decay,
             step->epsilon,
             /*amsgrad=*/false,
-            /*maximize=*/false);
+            /*maximize=*/false,
+            optional(step->scale),
+            optional(step->overflow));
     });
 }

@@ -10,7 +10,7 @@ mod normalise;
 mod parameters;
 mod perceptual;
 
-pub use adam::{AdamStep, adam_step};
+pub use adam::{AdamStep, ScaledLoss, adam_step};
 pub use discriminator::Discriminator;
 pub use generator::Generator;
 pub use gradient_hook::on_gradient;

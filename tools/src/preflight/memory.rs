@@ -166,7 +166,7 @@ fn needed(config: &TrainConfig, device: Device) -> u64 {
     let discriminators = 2.0 * discriminator_weights(&config.discriminator);
     let weights = 4.0 * (GENERATOR_COPIES * generators + DISCRIMINATOR_COPIES * discriminators);
     let bytes_of_value = match config.precision.resolve(device) {
-        TrainingPrecision::Bf16 => 2.0,
+        TrainingPrecision::Bf16 | TrainingPrecision::Fp16 => 2.0,
         TrainingPrecision::Fp32 | TrainingPrecision::Auto => 4.0,
     };
     let maps = OVERHEAD * bytes_of_value * config.batch_size as f64 * kept_values(config);

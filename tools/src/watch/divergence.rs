@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::persistence::{Persistence, Turn};
 use super::{Finding, Trouble};
+use crate::loss_scale::{self, is_passed_over};
 use crate::report::progress::short_number;
 
 /// Readings that a loss is compared with.
@@ -42,14 +43,33 @@ impl Divergence {
             trouble,
             what,
         };
-        if let Some((name, value)) = losses.iter().find(|(_, value)| !value.is_finite()) {
+        let is_scale = |name: &str| loss_scale::NAMES.contains(&name);
+        let lost = losses
+            .iter()
+            .find(|(name, value)| !value.is_finite() && !is_passed_over(name, losses));
+        if let Some((name, value)) = lost {
             return Some(finding(
                 Trouble::NotFinite,
                 format!("the loss {name} is {value}"),
             ));
         }
+        let sunk = losses
+            .iter()
+            .find(|(name, value)| is_scale(name) && *value <= loss_scale::SMALLEST);
+        if let Some((name, value)) = sunk {
+            return Some(finding(
+                Trouble::NotFinite,
+                format!(
+                    "no gradient has been finite until {name} was {}",
+                    short_number(*value)
+                ),
+            ));
+        }
         let mut found = None;
         for (name, value) in losses {
+            if is_scale(name) || !value.is_finite() {
+                continue;
+            }
             let history = match self.losses.get_mut(*name) {
                 Some(history) => history,
                 None => self
@@ -135,6 +155,54 @@ mod tests {
     fn what_is_no_number_is_found_at_once() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             assert_eq!(troubles([3.0, value]), [(2, Trouble::NotFinite)]);
+        }
+    }
+
+    #[test]
+    fn an_update_that_is_passed_over_is_no_loss_of_the_weights() {
+        let observe = |losses: &[(&str, f64)]| {
+            let finding = Divergence::default().observe(1, losses)?;
+            assert_eq!(finding.trouble, Trouble::NotFinite);
+            Some(finding.what)
+        };
+        let (nan, smallest) = (f64::NAN, loss_scale::SMALLEST);
+        let row = |dis, gen_total, dis_scale, gen_scale| {
+            observe(&[
+                ("dis_total", dis),
+                ("gen_total", gen_total),
+                ("dis_loss_scale", dis_scale),
+                ("gen_loss_scale", gen_scale),
+            ])
+        };
+        assert_eq!(row(1.0, nan, 65536.0, 2.0), None);
+        assert_eq!(row(nan, f64::INFINITY, 0.5, 2.0), None);
+        // Each side has a scale of its own.
+        let found = row(1.0, nan, 65536.0, smallest).unwrap();
+        assert_eq!(found, "the loss gen_total is NaN");
+        assert_eq!(
+            row(nan, 1.0, smallest, 2.0).unwrap(),
+            "the loss dis_total is NaN"
+        );
+        assert_eq!(
+            row(1.0, nan, smallest, 2.0).unwrap(),
+            "no gradient has been finite until dis_loss_scale was 1.53e-5"
+        );
+        // Without a scale there is nothing to wait for.
+        assert!(observe(&[("gen_total", nan), ("dis_loss_scale", 2.0)]).is_some());
+    }
+
+    #[test]
+    fn scales_and_passed_over_losses_say_nothing_about_what_is_usual() {
+        let mut divergence = Divergence::default();
+        for iteration in 1..100 {
+            let scale = if iteration < 50 { 16_777_216.0 } else { 0.001 };
+            let loss = if iteration % 2 == 0 {
+                f64::INFINITY
+            } else {
+                3.0
+            };
+            let losses = [("gen_total", loss), ("gen_loss_scale", scale)];
+            assert_eq!(divergence.observe(iteration, &losses), None);
         }
     }
 

@@ -202,6 +202,30 @@ fn the_modern_recipe_trains_in_two_processes() {
 }
 
 #[test]
+fn two_processes_pass_over_the_same_updates_in_float16() {
+    let place = place("MUNIT", "precision: fp16\n");
+    let steps = "--iterations 8";
+    let two = format!("{ANEW} --out two {steps} --batch-size 1");
+    succeeded(run(&place, &two));
+    let one = format!("{ANEW} --out one {steps} --batch-size 2");
+    succeeded(place.run(MUNIT_TRAIN, &one));
+    // The last columns; at first gradients are too large.
+    let scales = |run: &str| -> Vec<String> {
+        let rows = place.losses(run);
+        let cells = rows
+            .iter()
+            .map(|row| row.split(',').rev().take(2).collect());
+        cells.map(|cells: Vec<&str>| cells.join(",")).collect()
+    };
+    assert_eq!(scales("one"), scales("two"));
+    assert_eq!(scales("one")[0], "gen_loss_scale,dis_loss_scale");
+    assert_ne!(scales("one")[1], scales("one")[8]);
+    // Their maps are rounded alike, but for those that follow from gradients.
+    let rounding = difference(&place.losses("one"), &place.losses("two"));
+    assert!(rounding < 0.01, "{rounding}");
+}
+
+#[test]
 fn two_processes_go_on_to_the_same_end() {
     let place = place("MUNIT", "");
     succeeded(run(&place, &format!("{ANEW} --out whole --iterations 40")));

@@ -1,5 +1,6 @@
 //! `munit-train` from outside: real runs with tiny networks, interrupted, resumed and refused.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
@@ -146,6 +147,49 @@ fn a_killed_modern_run_goes_on_to_the_same_end() {
     ] {
         assert!(header.contains(term), "{header}");
     }
+}
+
+#[test]
+fn a_killed_run_in_float16_goes_on_to_the_same_end() {
+    let place = Place::new();
+    let text = MODERN.replace("precision: bf16", "precision: fp16");
+    fs::write(place.path("modern.yaml"), text).unwrap();
+    let anew = "--config modern.yaml --device cpu --threads 1 --iterations 16";
+    let mut running = place.start(MUNIT_TRAIN, &format!("{anew} --out killed"));
+    running.wait_for_rows(&place.path("killed"), 7);
+    running.signal("KILL");
+    assert_eq!(running.wait().0, None);
+    // Scales, and which updates were passed over, belong to what has been learnt.
+    let checkpoints = names(&place.path("killed/checkpoints"));
+    let newest = place
+        .path("killed/checkpoints")
+        .join(checkpoints.last().unwrap());
+    let tensors: BTreeMap<String, Tensor> = Tensor::read_safetensors(newest)
+        .unwrap()
+        .into_iter()
+        .collect();
+    let iteration = place.losses("killed").len() as f64 - 1.0;
+    for networks in ["gen", "dis"] {
+        let [scale, updates] =
+            Vec::<f32>::try_from(&tensors[&format!("loss_scale.{networks}")]).unwrap()[..]
+        else {
+            panic!("a scale and a number of updates");
+        };
+        let made = tensors[&format!("adam_updates.{networks}")].double_value(&[]);
+        assert!(
+            scale >= 1.0 && f64::from(updates) <= made && made <= iteration,
+            "{scale} {updates} {made}"
+        );
+    }
+    succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume killed")));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole")));
+    assert_same_end(&place, "whole", "killed", 16);
+    assert_says(
+        &place.losses("whole")[0],
+        &["dis_loss_scale,gen_loss_scale"],
+    );
+    let page = fs::read_to_string(place.path("whole/report.html")).unwrap();
+    assert_says(&page, &["Loss scales"]);
 }
 
 #[test]

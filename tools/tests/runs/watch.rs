@@ -118,6 +118,29 @@ fn a_run_that_is_lost_again_and_again_ends_with_a_sentence() {
 }
 
 #[test]
+fn losses_that_no_scale_helps_are_lost_in_float16_too() {
+    let place = Place::new();
+    let changes = [
+        ("lr", "1e6"),
+        ("precision", "fp16"),
+        ("max_iter", "45"),
+        ("snapshot_save_iter", "1000"),
+        ("image_display_iter", "1000"),
+        ("image_save_iter", "1000"),
+    ];
+    let flags = with(&place, "lost", &changes);
+    let errors = text(&place.run(MUNIT_TRAIN, &format!("{flags} --out run")).stderr);
+    assert_says(
+        &errors,
+        &[" is NaN (not a number)", "going back to iteration 0"],
+    );
+    // Only after the scale has been halved from 65536 to 2⁻¹⁶.
+    let events = history(&place.path("run"));
+    let found = events.iter().find(|(kind, _)| kind == "found").unwrap();
+    assert!((32..45).contains(&found.1), "{events:?}");
+}
+
+#[test]
 fn a_configuration_of_a_run_that_went_back_begins_a_new_one_with_its_own_rate() {
     let place = Place::new();
     let yaml = fs::read_to_string(config("folder.yaml")).unwrap();

@@ -40,7 +40,7 @@ type Plan = (
     &'static [(&'static str, &'static str)],
 );
 
-const LOSSES: [Plan; 4] = [
+const LOSSES: [Plan; 5] = [
     (
         "The contest",
         "Discriminators tell translated pictures from real ones; generators try to pass. Neither should \
@@ -72,6 +72,15 @@ const LOSSES: [Plan; 4] = [
         "Totals",
         "Weighted sums: what is minimised.",
         &[("dis_total", "discriminators"), ("gen_total", "generators")],
+    ),
+    (
+        "Loss scales",
+        "What losses are multiplied by in float16: halved when a gradient overflows and its update is \
+         passed over, doubled after 2000 without.",
+        &[
+            ("dis_loss_scale", "discriminators"),
+            ("gen_loss_scale", "generators"),
+        ],
     ),
 ];
 const OTHERS: (&str, &str) = ("Other losses", "As they are named in losses.csv.");
