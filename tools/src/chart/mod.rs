@@ -11,6 +11,8 @@ pub const VERMILION: &str = "#d55e00";
 pub const GREEN: &str = "#009e73";
 /// For the fourth.
 pub const PURPLE: &str = "#aa4499";
+/// For the fifth.
+pub const OCHRE: &str = "#b37400";
 /// For what ours is compared with.
 pub const GREY: &str = "#9a9a9a";
 /// For text.
@@ -21,7 +23,7 @@ pub const PALE_INK: &str = "#595959";
 pub const GRID: &str = "#dddddd";
 
 /// Colours of series, in order.
-pub const SERIES: [&str; 4] = [BLUE, VERMILION, GREEN, PURPLE];
+pub const SERIES: [&str; 5] = [BLUE, VERMILION, GREEN, PURPLE, OCHRE];
 
 /// Three digits, fewer behind the point for larger numbers: 512, 42.1, 6.84, 0.103.
 pub fn short(number: f64) -> String {
