@@ -2,22 +2,24 @@
 //! anew.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use gst::prelude::*;
 use munit_tools::program::sentence;
 use munit_tools::video::Carried;
 
 use crate::container::Container;
 use crate::failure::Watch;
-use crate::tracks::{format, is_kind, look_at_tracks};
+use crate::reach::Reach;
+use crate::tracks::{Found, format, is_kind, lead_nowhere, look_at_tracks};
 
 /// How long to wait for sound before looking at the bus again.
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// Pieces of sound between the one who reads them and the one who wants them.
 const PIECES_IN_FLIGHT: u32 = 16;
+/// Less may be silence that a decoder leaves out.
+const LEAST_MISSING: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Of sound that does not say how many it has.
 const USUAL_CHANNELS: i32 = 2;
 
@@ -32,21 +34,46 @@ pub struct AudioReader {
     caps: Option<gst::Caps>,
     /// The first piece, which has been waited for.
     first: Option<gst::Buffer>,
-    /// Where the piece begins that does not say it.
+    /// How far the track reaches, be it decoded or not.
+    reach: Reach,
+    /// Where that ends which has been read, and a piece begins that does not say it.
     end: gst::ClockTime,
 }
 
+/// What is known of the tracks of a file.
+#[derive(Default)]
+struct Tracks {
+    /// Whether demuxers have found one of sound.
+    audio: bool,
+    /// Whether demuxers have found another one.
+    others: bool,
+    choice: Choice,
+}
+
 /// What becomes of the tracks of a file.
-#[derive(Clone)]
+#[derive(Default)]
 enum Choice {
     /// They are not all known yet.
+    #[default]
     Open,
-    /// Without sound among them.
+    /// There is none of sound.
     Nothing,
     /// One of sound is read.
     Taken(Carried),
     /// One of sound cannot be written, for this reason.
     Refused(String),
+}
+
+impl Tracks {
+    /// What is not chosen by now never will be.
+    fn close(&mut self) {
+        if matches!(self.choice, Choice::Open) {
+            self.choice = match self.audio {
+                true => Choice::Refused("it has no beginning that can be decoded".to_owned()),
+                false => Choice::Nothing,
+            };
+        }
+    }
 }
 
 impl AudioReader {
@@ -55,12 +82,11 @@ impl AudioReader {
     /// # Errors
     /// A sentence, if the sound cannot be read or written.
     pub fn open(video: &Path, container: Container) -> Result<Option<Self>> {
-        let choice = Arc::new(Mutex::new(Choice::Open));
-        match Self::begin(video, container, true, &choice) {
+        let tracks = Arc::default();
+        match Self::begin(video, container, true, &tracks) {
             // The container does not take it in this form after all.
-            Err(_) if matches!(*locked(&choice), Choice::Taken(Carried::Copied)) => {
-                *locked(&choice) = Choice::Open;
-                Self::begin(video, container, false, &choice)
+            Err(_) if matches!(locked(&tracks).choice, Choice::Taken(Carried::Copied)) => {
+                Self::begin(video, container, false, &Arc::default())
             }
             begun => begun,
         }
@@ -70,7 +96,7 @@ impl AudioReader {
         video: &Path,
         container: Container,
         may_copy: bool,
-        choice: &Arc<Mutex<Choice>>,
+        tracks: &Arc<Mutex<Tracks>>,
     ) -> Result<Option<Self>> {
         let track = Track {
             container,
@@ -87,29 +113,45 @@ impl AudioReader {
         let pipeline = gst::Pipeline::new();
         pipeline.add_many([&file, &parser, sink.upcast_ref()])?;
         file.link(&parser)?;
-        let has_audio = Arc::new(AtomicBool::new(false));
+        let reach = Reach::default();
         look_at_tracks(&pipeline, {
-            let has_audio = Arc::clone(&has_audio);
-            move |pad| {
-                has_audio.fetch_or(is_kind(&format(pad), "audio/"), Ordering::SeqCst);
+            let (tracks, reach) = (Arc::clone(tracks), reach.clone());
+            move |found| {
+                let mut tracks = locked(&tracks);
+                match found {
+                    Found::Track(pad) if is_kind(&format(pad), "audio/") => {
+                        // Of several the first is taken.
+                        if !tracks.audio {
+                            reach.look_at(pad);
+                        }
+                        tracks.audio = true;
+                    }
+                    Found::Track(_) => tracks.others = true,
+                    Found::All if !tracks.audio => tracks.close(),
+                    Found::All => (),
+                }
             }
         });
         parser.connect_pad_added({
-            let (choice, pipeline) = (Arc::clone(choice), pipeline.downgrade());
-            move |_, pad| {
+            let (tracks, pipeline) = (Arc::clone(tracks), pipeline.downgrade());
+            move |parser, pad| {
+                let Some(pipeline) = pipeline.upgrade() else {
+                    return;
+                };
                 let caps = format(pad);
-                match pipeline.upgrade() {
-                    Some(pipeline) if is_kind(&caps, "audio/") => {
-                        let mut choice = locked(&choice);
-                        // Of several tracks the first is taken.
-                        if matches!(*choice, Choice::Open) {
-                            *choice = match track.connect(&pipeline, pad, &caps) {
-                                Ok(carried) => Choice::Taken(carried),
-                                Err(problem) => Choice::Refused(sentence(&problem)),
-                            };
-                        }
-                    }
-                    _ => close_with_data(pad, Arc::clone(&choice)),
+                let mut known = locked(&tracks);
+                if is_kind(&caps, "audio/") && matches!(known.choice, Choice::Open) {
+                    known.choice = match track.connect(&pipeline, pad, &caps) {
+                        Ok(carried) => Choice::Taken(carried),
+                        Err(problem) => Choice::Refused(sentence(&problem)),
+                    };
+                } else if known.audio || known.others {
+                    close_at_end(pad, Arc::clone(&tracks));
+                    // What fails here is told on the bus, as nothing takes this track.
+                    let _ = lead_nowhere(parser, pad);
+                } else {
+                    // A row of pictures is no container, and has no other tracks.
+                    known.close();
                 }
             }
         });
@@ -121,30 +163,35 @@ impl AudioReader {
             carried: Carried::Copied,
             caps: None,
             first: None,
+            reach,
             end: gst::ClockTime::ZERO,
         };
         if reader.pipeline.set_state(gst::State::Playing).is_err() {
             let failure = reader.failure();
             return Err(failure.unwrap_or_else(|| anyhow!("it cannot be opened")));
         }
-        let first = reader.wait(|| match &*locked(choice) {
+        let first = reader.wait(|| match &locked(tracks).choice {
             Choice::Nothing => Some(Ok(())),
             Choice::Refused(reason) => Some(Err(anyhow!("{reason}"))),
             Choice::Open | Choice::Taken(_) => None,
         });
-        reader.first = match *locked(choice) {
-            // What stops before its tracks are known may be a row of pictures, without any.
-            Choice::Open if !has_audio.load(Ordering::SeqCst) => None,
-            _ => first?,
+        // Not held while the pipeline, whose threads want it, is stopped.
+        let (audio, carried) = match &*locked(tracks) {
+            Tracks {
+                audio,
+                choice: Choice::Taken(carried),
+                ..
+            } => (*audio, *carried),
+            Tracks { audio, .. } => (*audio, Carried::Nothing),
         };
-        // Else the track, if there is one, holds nothing.
-        if reader.first.is_none() {
-            return Ok(None);
-        }
-        if let Choice::Taken(carried) = *locked(choice) {
-            reader.carried = carried;
-        }
-        Ok(Some(reader))
+        reader.carried = carried;
+        reader.first = match audio {
+            true => first?,
+            // Whatever has stopped it.
+            false => None,
+        };
+        // A track may hold nothing.
+        Ok(reader.first.is_some().then_some(reader))
     }
 
     /// Which sound it is, as part of a sentence.
@@ -171,12 +218,18 @@ impl AudioReader {
     /// beginning; `None` at the end.
     ///
     /// # Errors
-    /// What cannot be decoded.
+    /// What cannot be decoded, be it the end only.
     pub fn next(&mut self) -> Result<Option<gst::Buffer>> {
-        match self.first.take() {
-            Some(first) => Ok(Some(first)),
-            None => self.wait(|| None),
-        }
+        let next = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.wait(|| None)?,
+        };
+        let missing = self.reach.end().saturating_sub(self.end);
+        ensure!(
+            next.is_some() || missing < LEAST_MISSING,
+            "what is behind cannot be decoded"
+        );
+        Ok(next)
     }
 
     /// The next piece, unless there is none for the reason that `ended` gives.
@@ -278,13 +331,16 @@ impl Track {
             return Ok(Carried::Copied);
         }
         let channels = format.get("channels").unwrap_or(USUAL_CHANNELS);
-        // Gaps are filled with silence: encoders count samples.
+        // Gaps are filled with silence, for encoders count samples; but not from the end to where it
+        // should be.
         let line = format!(
-            "audioconvert ! audioresample ! audiorate ! audio/x-raw,rate=(int){{48000,44100}} ! {}",
+            "audioconvert ! audioresample ! audiorate name=gaps ! audio/x-raw,rate=(int){{48000,44100}} ! {}",
             self.container.audio_encoder(channels)?
         );
         let encoder = gst::parse::bin_from_description(&line, true)
             .context("the encoder of its sound cannot be set up")?;
+        let gaps = encoder.by_name("gaps").context("an element is missing")?;
+        leave_end_open(&entry(&gaps)?);
         let decoder = made("decodebin")?;
         decoder.connect_pad_added({
             let entry = entry(&encoder)?;
@@ -315,14 +371,31 @@ impl Track {
     }
 }
 
-/// Nothing is what is chosen if nothing else was when data come out of `pad`: all tracks are known before.
-fn close_with_data(pad: &gst::Pad, choice: Arc<Mutex<Choice>>) {
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        let mut choice = locked(&choice);
-        if matches!(*choice, Choice::Open) {
-            *choice = Choice::Nothing;
+/// Closes the choice of tracks at the end of what comes out of `pad`.
+fn close_at_end(pad: &gst::Pad, tracks: Arc<Mutex<Tracks>>) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &info.data
+            && event.type_() == gst::EventType::Eos
+        {
+            locked(&tracks).close();
         }
-        gst::PadProbeReturn::Remove
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// Takes away where a segment that goes into `pad` says that it ends.
+fn leave_end_open(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+            && let gst::EventView::Segment(begun) = event.view()
+        {
+            let mut segment = begun.segment().clone();
+            if let Some(segment) = segment.downcast_mut::<gst::ClockTime>() {
+                segment.set_stop(gst::ClockTime::NONE);
+            }
+            *event = gst::event::Segment::new(&segment);
+        }
+        gst::PadProbeReturn::Ok
     });
 }
 
@@ -347,6 +420,6 @@ fn made(factory: &str) -> Result<gst::Element> {
     })
 }
 
-fn locked(choice: &Mutex<Choice>) -> MutexGuard<'_, Choice> {
-    choice.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(tracks: &Mutex<Tracks>) -> MutexGuard<'_, Tracks> {
+    tracks.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,6 @@
 //! Why a pipeline has stopped.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
@@ -10,6 +10,8 @@ pub struct Watch {
     bus: gst::Bus,
     /// What GStreamer has said to be missing, for example "H.264 (High Profile) decoder".
     missing: RefCell<Option<String>>,
+    /// Whether all sinks have all that there is.
+    ended: Cell<bool>,
 }
 
 impl Watch {
@@ -21,13 +23,24 @@ impl Watch {
         Ok(Self {
             bus: pipeline.bus().context("the pipeline has no bus")?,
             missing: RefCell::default(),
+            ended: Cell::default(),
         })
+    }
+
+    /// Waits at most so long until the pipeline has stopped or all sinks have all that there is.
+    pub fn wait_for_end(&self, patience: gst::ClockTime) {
+        if !self.ended.get() {
+            let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+            let end = self.bus.timed_pop_filtered(patience, &ends);
+            self.ended.set(end.is_some());
+        }
     }
 
     /// What has stopped the pipeline, if something has. A missing decoder is the more telling reason
     /// where something else is told, too.
     pub fn failure(&self) -> Option<Failure> {
-        let kinds = [gst::MessageType::Error, gst::MessageType::Element];
+        use gst::MessageType as Kind;
+        let kinds = [Kind::Error, Kind::Element, Kind::Eos];
         while let Some(message) = self.bus.pop_filtered(&kinds) {
             match message.view() {
                 gst::MessageView::Element(element) => {
@@ -36,12 +49,13 @@ impl Watch {
                         .replace_with(|before| before.take().or(missing));
                 }
                 gst::MessageView::Error(error) => {
+                    self.ended.set(true);
                     return Some(Failure {
                         missing: self.missing.take(),
                         error: error.error(),
                     });
                 }
-                _ => (),
+                _ => self.ended.set(true),
             }
         }
         None

@@ -10,6 +10,12 @@ mod failure;
 #[cfg(feature = "video")]
 mod frames;
 #[cfg(feature = "video")]
+mod header;
+#[cfg(feature = "video")]
+mod reach;
+#[cfg(feature = "video")]
+mod reader;
+#[cfg(feature = "video")]
 mod stream;
 #[cfg(feature = "video")]
 mod tracks;

@@ -17,7 +17,7 @@ use munit_tools::video::{
 
 use crate::audio::AudioReader;
 use crate::container::Container;
-use crate::frames::Reader;
+use crate::reader::Reader;
 
 /// Frames between the pipe and the encoder.
 const FRAMES_IN_FLIGHT: u64 = 4;
@@ -26,15 +26,21 @@ const BYTES_IN_FLIGHT: u64 = 1 << 20;
 /// How long to wait before looking again whether the encoder takes another.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Writes the frames of `video` to the standard output.
+/// Writes the frames of `video` to the standard output, and what is to be told of it if it breaks off.
 ///
 /// # Errors
-/// A video that cannot be decoded.
+/// A video of which nothing can be decoded.
 pub fn decode(video: &Path) -> Result<()> {
     let reader = Reader::open(video)?;
     let mut output = BufWriter::new(std::io::stdout().lock());
     let mut size = None;
-    while let Some((picture, time)) = reader.next()? {
+    let remark = loop {
+        let (picture, time) = match reader.next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break reader.breaks_off(None),
+            Err(reason) if size.is_some() => break reader.breaks_off(Some(reason)),
+            Err(reason) => return Err(reason),
+        };
         let (width, height) = picture.dimensions();
         match size {
             None => {
@@ -55,13 +61,16 @@ pub fn decode(video: &Path) -> Result<()> {
         }
         let time = time.nseconds();
         write_frame(&mut output, &Frame { picture, time })?;
-    }
+    };
     ensure!(
         size.is_some(),
         "{} has no frame that can be decoded",
         video.display()
     );
-    Ok(write_end(&mut output)?)
+    Ok(write_end(
+        &mut output,
+        remark.as_ref().map(sentence).as_deref(),
+    )?)
 }
 
 /// Writes the frames that come on the standard input into `video`, which appears when all is done, with

@@ -185,13 +185,25 @@ pub fn write_frame(mut to: impl Write, frame: &Frame) -> std::io::Result<()> {
     to.write_all(frame.picture.as_raw())
 }
 
-/// Writes what stands behind the last frame.
+/// Writes what stands behind the last frame, and what is to be told of the video.
 ///
 /// # Errors
 /// The other end is gone.
-pub fn write_end(mut to: impl Write) -> std::io::Result<()> {
+pub fn write_end(mut to: impl Write, remark: Option<&str>) -> std::io::Result<()> {
     to.write_all(&END.to_le_bytes())?;
+    to.write_all(remark.unwrap_or_default().as_bytes())?;
     to.flush()
+}
+
+/// Reads what is to be told of the video, behind the end of its frames.
+///
+/// # Errors
+/// The other end is gone.
+pub fn read_remark(from: impl Read) -> std::io::Result<Option<String>> {
+    let mut remark = Vec::new();
+    from.take(LAST_WORDS as u64).read_to_end(&mut remark)?;
+    let remark = String::from_utf8_lossy(&remark).into_owned();
+    Ok(Some(remark).filter(|remark| !remark.is_empty()))
 }
 
 /// Reads a frame; `None` at the mark that stands behind the last.
@@ -215,6 +227,7 @@ pub fn read_frame(mut from: impl Read, format: FrameFormat) -> Result<Option<Fra
 pub struct VideoReader {
     format: FrameFormat,
     frames: BufReader<ChildStdout>,
+    remark: Option<String>,
     helper: Helper,
 }
 
@@ -237,6 +250,7 @@ impl VideoReader {
         Ok(Self {
             format,
             frames,
+            remark: None,
             helper,
         })
     }
@@ -246,17 +260,29 @@ impl VideoReader {
         self.format
     }
 
-    /// The next frame; `None` at the end.
+    /// The next frame; `None` at the end, or where the video breaks off.
     ///
     /// # Errors
-    /// A video that cannot be decoded to its end.
+    /// Frames of several sizes; a decoder that has crashed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        // The row breaks off where munit-prepare has ended, which says why.
         match read_frame(&mut self.frames, self.format) {
             Ok(Some(frame)) => Ok(Some(frame)),
-            Ok(None) if self.helper.succeeds()? => Ok(None),
-            // It breaks off where munit-prepare has ended, which says why.
-            Ok(None) | Err(_) => Err(self.helper.failure()),
+            Ok(None) => {
+                self.remark = read_remark(&mut self.frames)?;
+                match self.helper.succeeds()? {
+                    true => Ok(None),
+                    false => Err(self.helper.failure()),
+                }
+            }
+            Err(_) => Err(self.helper.failure()),
         }
+    }
+
+    /// What is to be told of a video that has been read to its end: that there is more of it that could not
+    /// be read.
+    pub fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 }
 
@@ -334,7 +360,7 @@ impl VideoWriter {
     /// # Errors
     /// As [`Self::write`].
     pub fn finish(mut self) -> Result<Audio> {
-        self.send(|to| write_end(to))?;
+        self.send(|to| write_end(to, None))?;
         drop(self.frames.take());
         let audio = self.answer()?;
         match self.helper.succeeds()? {
@@ -466,16 +492,19 @@ mod tests {
             write_frame(&mut pipe, frame).unwrap();
         }
         let without_end = pipe.len();
-        write_end(&mut pipe).unwrap();
+        write_end(&mut pipe, Some("It is cut off.")).unwrap();
         let mut from = pipe.as_slice();
         assert_eq!(read_format(&mut from).unwrap(), Some(format));
         for frame in frames {
             assert_eq!(read_frame(&mut from, format).unwrap(), Some(frame));
         }
         assert_eq!(read_frame(&mut from, format).unwrap(), None);
+        let remark = read_remark(&mut from).unwrap();
+        assert_eq!(remark.as_deref(), Some("It is cut off."));
+        assert_eq!(read_remark(&mut from).unwrap(), None);
 
         // Within the second frame, behind it, and within the mark.
-        for (length, whole) in [(without_end - 1, 1), (without_end, 2), (pipe.len() - 1, 2)] {
+        for (length, whole) in [(without_end - 1, 1), (without_end, 2), (without_end + 7, 2)] {
             let mut cut = &pipe[..length];
             read_format(&mut cut).unwrap();
             for _ in 0..whole {

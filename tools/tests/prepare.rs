@@ -490,10 +490,15 @@ mod frames {
     }
 
     fn record(muxer: &str, file: &Path) {
+        record_with(muxer, file, "");
+    }
+
+    /// With what is to follow in the line, for example sound on its way to the muxer `m`.
+    fn record_with(muxer: &str, file: &Path, line: &str) {
         launch(&format!(
             "videotestsrc num-buffers=20 pattern=red \
-             ! video/x-raw,width=64,height=48,framerate=10/1 ! jpegenc ! {muxer} \
-             ! filesink location={}",
+             ! video/x-raw,width=64,height=48,framerate=10/1 ! jpegenc ! queue ! {muxer} name=m \
+             ! filesink location={} {line}",
             file.display()
         ));
     }
@@ -535,25 +540,56 @@ mod frames {
     }
 
     #[test]
-    fn a_damaged_video_gives_the_frames_before_the_damage() {
+    fn a_video_that_is_cut_off_gives_the_frames_that_are_left() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("clip.mkv");
-        record("matroskamux", &file);
-        let content = fs::read(&file).unwrap();
-        fs::write(&file, &content[..content.len() / 2]).unwrap();
-        let output = prepare(&["frames", "clip.mkv", "out", "--json"], folder.path());
-        let count = files(&folder.path().join("out")).len();
-        assert!((3..15).contains(&count), "{count}");
-        // What is missing is told by the exit code, too.
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let done: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(done["written"], count);
-        assert!(
-            done["problem"].as_str().unwrap().contains("clip.mkv"),
-            "{done}"
-        );
-        let message = String::from_utf8(output.stderr).unwrap();
-        assert!(message.contains("before the end of the video"), "{message}");
+        for (name, muxer) in [
+            ("clip.mkv", "matroskamux"),
+            ("clip.avi", "avimux"),
+            ("clip.mov", "qtmux faststart=true"),
+        ] {
+            let file = folder.path().join(name);
+            record(muxer, &file);
+            let content = fs::read(&file).unwrap();
+            fs::write(&file, &content[..content.len() * 3 / 5]).unwrap();
+            let output = prepare(
+                &["frames", name, "out", "--replace", "--json"],
+                folder.path(),
+            );
+            let count = files(&folder.path().join("out")).len();
+            assert!((3..15).contains(&count), "{name}: {count}");
+            // What is missing is told by the exit code, too.
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(done["written"], count);
+            let problem = format!(
+                "{name}: only the first {:.1} s of the 2.0 s that it says it lasts could be read: the \
+                 file seems to have been cut off",
+                count as f64 / 10.0
+            );
+            assert_eq!(done["problem"], problem);
+            let message = String::from_utf8(output.stderr).unwrap();
+            assert!(message.contains("before the end of the video"), "{message}");
+        }
+    }
+
+    #[test]
+    fn sound_that_lasts_longer_or_shorter_than_the_picture_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        for tenths in [7, 35] {
+            for (name, muxer) in [
+                ("clip.mkv", "matroskamux"),
+                ("clip.avi", "avimux"),
+                ("clip.mov", "qtmux"),
+            ] {
+                let sound = format!(
+                    "audiotestsrc num-buffers={tenths} samplesperbuffer=4800 \
+                     ! audio/x-raw,format=S16LE,rate=48000,channels=1 ! queue ! m."
+                );
+                record_with(muxer, &folder.path().join(name), &sound);
+                succeed(&["frames", name, "out", "--replace"], folder.path());
+                assert_eq!(files(&folder.path().join("out")).len(), 20, "{name}");
+            }
+        }
     }
 
     #[test]

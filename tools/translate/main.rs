@@ -123,8 +123,9 @@ Examples:
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
-Pictures that cannot be read or translated are listed and skipped. The exit code is 1 if none
-could be translated or a result could not be written.";
+Pictures that cannot be read or translated are listed and skipped. Of a video that is damaged or
+cut off what can be read is translated; what is missing is told, as is sound that cannot be kept.
+The exit code is 1 if nothing could be translated or a result could not be written.";
 
 fn fraction(text: &str) -> Result<f32, String> {
     match text.parse() {

@@ -76,4 +76,13 @@ impl Frames {
         }
         Ok(Some(picture))
     }
+
+    /// What is to be told of a clip that has been read to its end: that there is more of it that could not be
+    /// read.
+    pub fn remark(&self) -> Option<&str> {
+        match &self.source {
+            Pictures::Video(video) => video.remark(),
+            Pictures::Folder(_) => None,
+        }
+    }
 }

@@ -17,7 +17,7 @@ use super::figure::{Figure, LeftOut, figures, left_out};
 use super::frames::Frames;
 use super::motion::{Motion, flicker};
 use super::scores::mean;
-use crate::program::counted;
+use crate::program::{counted, tell};
 use crate::report::{Progress, Sheet};
 use crate::translate::picture_tensor;
 
@@ -180,6 +180,13 @@ impl VideoRun<'_> {
         };
         for (backbone, content) in self.backbones.iter().zip(contents) {
             report.figures.extend(content.figure(backbone)?);
+        }
+        if let Some(remark) = frames.remark() {
+            tell(&format!("munit-evaluate: {remark}"));
+            report.left_out.push(LeftOut {
+                what: "the rest of the clip",
+                why: remark.to_owned(),
+            });
         }
         if !self.backbones.iter().any(|one| one.can().content) {
             report.left_out.push(LeftOut {

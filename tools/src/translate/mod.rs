@@ -24,7 +24,7 @@ use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
 use crate::program::{counted, sentence, tell};
 use crate::report::Progress;
-use crate::video::{Audio, Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
+use crate::video::{Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
@@ -397,7 +397,7 @@ impl<'a> Job<'a> {
         let audio_of = self.request.audio.then_some(path);
         let mut writer = VideoWriter::create(&output, FrameFormat { width, ..format }, audio_of)?;
         // Before an hour of work is done for it.
-        self.note(writer.audio());
+        self.note(writer.audio().problem.as_deref());
         let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
             "{spinner} {pos} frames, {per_sec}",
         )?);
@@ -411,7 +411,8 @@ impl<'a> Job<'a> {
         }
         bar.finish_and_clear();
         let audio = writer.finish()?;
-        self.note(&audio);
+        self.note(reader.remark());
+        self.note(audio.problem.as_deref());
         Ok(Work::Video {
             frames: bar.position(),
             width: format.width,
@@ -421,10 +422,10 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Tells what is wrong with the sound, once for all styles.
-    fn note(&mut self, audio: &Audio) {
-        if let Some(problem) = &audio.problem
-            && self.problems.insert(problem.clone())
+    /// Tells what is wrong with a video, once for all styles.
+    fn note(&mut self, problem: Option<&str>) {
+        if let Some(problem) = problem
+            && self.problems.insert(problem.to_owned())
         {
             tell(&format!("munit-translate: {problem}"));
         }

@@ -126,6 +126,14 @@ fn sound_of_every_usual_container_keeps_step() {
             "aac.mov",
             "audio/mpeg",
         ),
+        (
+            "clip.flv",
+            h264,
+            "avenc_aac ! aacparse",
+            "flvmux",
+            "flv.mkv",
+            "audio/mpeg",
+        ),
         ("clip.avi", JPEG, mp3, "avimux", "mp3.mp4", "audio/mpeg"),
     ] {
         record_flash(&place.path(clip), video, audio, muxer);
@@ -239,19 +247,36 @@ fn sound_that_cannot_be_decoded_is_left_out_with_a_sentence() {
         "{told}"
     );
 
-    let mut broken = clip.clone();
-    for chunk in places_of(b"01wb") {
-        let length = clip[chunk + 4..chunk + 8].try_into().unwrap();
-        let length = u32::from_le_bytes(length) as usize;
-        let end = broken.len().min(chunk + 8 + length);
-        broken[chunk + 8..end].fill(0x55);
-    }
-    std::fs::write(place.path("broken.avi"), broken).unwrap();
+    let damaged = |name: &str, undamaged: usize| {
+        let mut damaged = clip.clone();
+        for &chunk in places_of(b"01wb").iter().skip(undamaged) {
+            let length = clip[chunk + 4..chunk + 8].try_into().unwrap();
+            let length = u32::from_le_bytes(length) as usize;
+            let end = damaged.len().min(chunk + 8 + length);
+            damaged[chunk + 8..end].fill(0x55);
+        }
+        std::fs::write(place.path(name), damaged).unwrap();
+    };
+    damaged("broken.avi", 0);
     let told = without_sound(&place, "broken.avi", &[]);
     assert!(
         told.starts_with("the sound of broken.avi is left out: it cannot be decoded: "),
         "{told}"
     );
+
+    // Packets of 24 milliseconds, of which a decoder needs several for its first.
+    damaged("half.avi", 50);
+    let done = translated(&place, "half.avi out.webm");
+    assert_eq!(done["audio"], "encoded");
+    let told = done["problems"][0].as_str().unwrap();
+    assert!(
+        told.starts_with("the sound of half.avi breaks off at 1.")
+            && told.ends_with(" s: what is behind cannot be decoded"),
+        "{told}"
+    );
+    let sound = heard(&place.path("out.webm"));
+    assert!((sound.striking.0 - 1.0).abs() < FRAME, "{sound:?}");
+    assert!((1.0..1.4).contains(&sound.whole.1), "{sound:?}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "video")]
 mod audio;
+#[cfg(feature = "video")]
+mod cut_off;
 mod evaluate;
 mod export;
 #[cfg(feature = "video")]
