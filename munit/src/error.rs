@@ -61,7 +61,10 @@ impl Error {
     pub fn is_out_of_memory(&self) -> bool {
         matches!(self, Error::Torch(error) if {
             let text = error.to_string();
-            text.contains("out of memory") || text.contains("can't allocate memory")
+            // libtorch's, C++'s, and those of cuDNN and cuBLAS.
+            ["out of memory", "can't allocate memory", "bad_alloc", "_ALLOC_FAILED"]
+                .iter()
+                .any(|part| text.contains(part))
         })
     }
 }

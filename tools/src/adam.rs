@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::loss_scale::{LossScale, is_finite};
 use crate::ranks::{Averaging, Ranks};
+use crate::unfinished::Unfinished;
 
 /// Numerical guard beside the root of the mean squared gradient.
 const EPSILON: f64 = 1e-8;
@@ -20,6 +21,7 @@ pub struct FlatParameters {
     parameters: Vec<Tensor>,
     spans: Vec<Span>,
     averaging: Option<Averaging>,
+    unfinished: Unfinished,
 }
 
 /// Where a named parameter lies in the vector.
@@ -58,35 +60,15 @@ impl FlatParameters {
     /// # Errors
     /// libtorch's, for instance out of memory.
     pub fn new<'a>(parameters: impl IntoIterator<Item = (String, &'a Parameter)>) -> Result<Self> {
-        let mut spans = Vec::new();
-        let mut tensors = Vec::new();
-        let mut start = 0;
-        for (name, parameter) in parameters {
-            if !parameter.trainable {
-                continue;
-            }
-            let shape = parameter.tensor.size();
-            let length = parameter.tensor.numel() as i64;
-            spans.push(Span { name, start, shape });
-            tensors.push(parameter.tensor.shallow_clone());
-            start += length;
-        }
-        tch::no_grad(|| {
-            let flattened = tensors
-                .iter()
-                .map(|tensor| flatten(&tensor.f_detach()?))
-                .collect::<Result<Vec<_>>>()?;
-            let vector = Tensor::f_cat(&flattened, 0)?;
-            for (tensor, span) in tensors.iter_mut().zip(&spans) {
-                tensor.f_set_data(&span.view(&vector)?)?;
-            }
-            Ok(Self {
-                gradient: vector.f_zeros_like()?,
-                vector,
-                parameters: tensors,
-                spans,
-                averaging: None,
-            })
+        let (mut tensors, spans) = lay_out(parameters, true);
+        let vector = gather(&mut tensors, &spans)?;
+        Ok(Self {
+            gradient: tch::no_grad(|| vector.f_zeros_like())?,
+            vector,
+            parameters: tensors,
+            spans,
+            averaging: None,
+            unfinished: Unfinished::new()?,
         })
     }
 
@@ -121,7 +103,14 @@ impl FlatParameters {
     /// # Errors
     /// A parameter that the loss does not depend on; libtorch's.
     pub fn differentiate(&mut self, loss: &Tensor) -> Result<()> {
-        let backward = || Tensor::f_run_backward(&[loss], &self.parameters, false, false);
+        let backward = || {
+            let passed = Tensor::f_run_backward(&[loss], &self.parameters, false, false);
+            if passed.is_err() {
+                // The first failure is the one to tell of.
+                let _ = self.unfinished.forget();
+            }
+            passed
+        };
         let rows = match &self.averaging {
             Some(averaging) => averaging.average(|| {
                 backward()?;
@@ -256,6 +245,40 @@ impl Adam {
             loss_scale.update(&finite)
         })
     }
+}
+
+/// Those of `parameters` that are `trainable`, or not, and where they would lie in one vector.
+pub(crate) fn lay_out<'a>(
+    parameters: impl IntoIterator<Item = (String, &'a Parameter)>,
+    trainable: bool,
+) -> (Vec<Tensor>, Vec<Span>) {
+    let mut start = 0;
+    parameters
+        .into_iter()
+        .filter(|(_, parameter)| parameter.trainable == trainable)
+        .map(|(name, Parameter { tensor, .. })| {
+            let shape = tensor.size();
+            let span = Span { name, start, shape };
+            start += tensor.numel() as i64;
+            (tensor.shallow_clone(), span)
+        })
+        .unzip()
+}
+
+/// Moves `tensors` into one vector, in which `spans` says where they lie, and which whoever refers to them
+/// uses from now on.
+pub(crate) fn gather(tensors: &mut [Tensor], spans: &[Span]) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let flattened = tensors
+            .iter()
+            .map(|tensor| flatten(&tensor.f_detach()?))
+            .collect::<Result<Vec<_>>>()?;
+        let vector = Tensor::f_cat(&flattened, 0)?;
+        for (tensor, span) in tensors.iter_mut().zip(spans) {
+            tensor.f_set_data(&span.view(&vector)?)?;
+        }
+        Ok(vector)
+    })
 }
 
 /// The numbers of `tensor` in the order in which [`Span::view`] has them in memory.

@@ -10,6 +10,8 @@ use clap_complete::Shell;
 use munit::Direction;
 use tch::Kind;
 
+use crate::torch_failure;
+
 /// Parses the command line and runs a program named `name`: a failure, be it of the flags or of the
 /// work, is told on standard error and gives exit code 1.
 pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
@@ -23,7 +25,7 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
         })
     });
     let done = match parsed {
-        Ok(Wanted::Work(arguments)) => work(arguments),
+        Ok(Wanted::Work(arguments)) => torch_failure::as_errors(|| work(arguments)),
         Ok(Wanted::Completions(shell)) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command, name, &mut script);

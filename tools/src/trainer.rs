@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::adam::{Adam, AdamOptions, FlatParameters, named};
 use crate::augmentation::augment;
+use crate::buffers::Buffers;
 use crate::config::{Rollback, TrainConfig};
 use crate::consistency::{self, Shift};
 use crate::ema::Ema;
@@ -21,6 +22,7 @@ use crate::perceptual::PerceptualNetwork;
 use crate::random::{Noise, upload};
 use crate::ranks::Ranks;
 use crate::recipe::Recipe;
+use crate::torch_failure;
 
 /// A value for each domain.
 #[derive(Clone, Debug)]
@@ -163,8 +165,12 @@ pub struct Trainer {
     /// The averaged generators.
     pub ema: Ema,
     perceptual: Option<PerceptualNetwork>,
+    /// What passes through networks change.
+    buffers: Buffers,
     /// Iterations done.
     pub iteration: u64,
+    /// Whether an iteration has failed that had already changed some of the weights.
+    is_torn: bool,
     ranks: Ranks,
 }
 
@@ -247,6 +253,16 @@ impl Trainer {
             named("dis_a", discriminators.a.parameters())
                 .chain(named("dis_b", discriminators.b.parameters())),
         )?;
+        let buffers = Buffers::new(
+            [
+                ("gen_a", generators.a.parameters()),
+                ("gen_b", generators.b.parameters()),
+                ("dis_a", discriminators.a.parameters()),
+                ("dis_b", discriminators.b.parameters()),
+            ]
+            .into_iter()
+            .flat_map(|(network, parameters)| named(network, parameters)),
+        )?;
         Ok(Self {
             generator_optimiser: Adam::new(&generator_parameters, options)?,
             discriminator_optimiser: Adam::new(&discriminator_parameters, options)?,
@@ -262,7 +278,9 @@ impl Trainer {
             generator_parameters,
             discriminator_parameters,
             perceptual,
+            buffers,
             iteration: 0,
+            is_torn: false,
             ranks: Ranks::alone(),
         })
     }
@@ -306,6 +324,12 @@ impl Trainer {
     /// The run's configuration.
     pub fn config(&self) -> &TrainConfig {
         &self.config
+    }
+
+    /// Whether the state is that after [`Self::iteration`] iterations. It is not if [`Self::step`] has failed
+    /// between its two updates, and never will be again.
+    pub fn is_whole(&self) -> bool {
+        !self.is_torn
     }
 
     /// Goes on with the learning rates and the noise that follow from these returns.
@@ -352,8 +376,19 @@ impl Trainer {
     /// losses.
     ///
     /// # Errors
-    /// libtorch's, for instance out of memory.
+    /// libtorch's, for instance out of memory; the state is then what it was before, unless
+    /// [`Self::is_whole`] says otherwise.
     pub fn step(&mut self, x_a: &Tensor, x_b: &Tensor, noise: &mut Noise) -> Result<StepLosses> {
+        self.buffers.keep()?;
+        let before = self.iteration;
+        let result = torch_failure::as_errors(|| self.iterate(x_a, x_b, noise));
+        if result.is_err() && self.iteration == before && self.is_whole() {
+            self.is_torn = self.buffers.put_back().is_err();
+        }
+        result
+    }
+
+    fn iterate(&mut self, x_a: &Tensor, x_b: &Tensor, noise: &mut Noise) -> Result<StepLosses> {
         let kind = self.config.precision.kind(self.device);
         let x = Pair {
             a: channels_last(&upload(x_a, self.device)?.f_to_kind(kind)?)?,
@@ -384,9 +419,10 @@ impl Trainer {
                 self.generator_update(&x, &decoded, noise)?,
             )
         };
-        self.iteration += 1;
         self.ema
-            .update(self.generator_parameters.vector(), self.iteration)?;
+            .update(self.generator_parameters.vector(), self.iteration + 1)?;
+        self.iteration += 1;
+        self.is_torn = false;
 
         let scales = self.loss_scales()?;
         let losses = discriminator_terms
@@ -432,6 +468,7 @@ impl Trainer {
         let [_, rate] = config.learning_rates(self.iteration);
         let loss = self.discriminator_optimiser.scaled(total(&terms)?)?;
         self.discriminator_parameters.differentiate(&loss)?;
+        self.is_torn = true;
         self.discriminator_optimiser
             .step(&self.discriminator_parameters, rate)?;
         Ok(terms)
@@ -931,4 +968,107 @@ fn channels_last(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_permute([0, 2, 3, 1])?
         .f_contiguous()?
         .f_permute([0, 3, 1, 2])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use munit::config::{DiscriminatorConfig, GeneratorConfig};
+    use munit::networks::normal;
+
+    use super::*;
+    use crate::checkpoint;
+    use crate::config::TrainingPrecision;
+
+    fn tiny(recipe: Recipe, norm: Norm) -> TrainConfig {
+        TrainConfig {
+            precision: TrainingPrecision::Fp32,
+            crop_image_height: 16,
+            crop_image_width: 16,
+            batch_size: 2,
+            generator: GeneratorConfig {
+                dim: 4,
+                mlp_dim: 8,
+                n_res: 1,
+                ..GeneratorConfig::default()
+            },
+            discriminator: DiscriminatorConfig {
+                dim: 4,
+                norm,
+                n_layer: 2,
+                num_scales: 2,
+                ..DiscriminatorConfig::default()
+            },
+            ..TrainConfig::of_recipe(recipe)
+        }
+    }
+
+    /// All that a run goes on from.
+    fn state(trainer: &Trainer) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = checkpoint::save(trainer, [1, 2], None, None, folder.path()).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn an_iteration_that_fails_changes_nothing_or_says_that_it_has() {
+        // Networks this small only wait for one another's threads.
+        tch::set_num_threads(1);
+        let (classic, modern) = (Recipe::Classic, Recipe::Modern);
+        for (recipe, norm, fails_late) in [
+            // Draws styles for each of the two updates.
+            (classic, Norm::Batch, true),
+            // Draws everything but its augmentations before the first of them.
+            (modern, Norm::Spectral, true),
+            (modern, Norm::None, true),
+        ] {
+            let config = tiny(recipe, norm);
+            let x = normal(&mut noise_generator(3, 0), &[2, 3, 16, 16]).unwrap();
+            // A step in which only so many draws of noise succeed.
+            let step = |trainer: &mut Trainer, draws: usize| {
+                let mut random = noise_generator(4, trainer.iteration);
+                let mut left = draws;
+                trainer.step(&x, &x, &mut |shape| {
+                    left = left.checked_sub(1).context("no more noise")?;
+                    Ok(normal(&mut random, shape)?)
+                })
+            };
+            let first = || {
+                let mut trainer = Trainer::new(config.clone(), Device::Cpu, None).unwrap();
+                step(&mut trainer, usize::MAX).unwrap();
+                trainer
+            };
+            let before = state(&first());
+            let mut whole = first();
+            step(&mut whole, usize::MAX).unwrap();
+            let after = state(&whole);
+
+            let (mut harmless, mut torn) = (0, 0);
+            for draws in 0.. {
+                let mut trainer = first();
+                let Err(error) = step(&mut trainer, draws) else {
+                    break;
+                };
+                assert_eq!(error.to_string(), "no more noise");
+                assert_eq!(trainer.iteration, 1);
+                if trainer.is_whole() {
+                    harmless += 1;
+                    assert_eq!(torn, 0);
+                    assert!(
+                        state(&trainer) == before,
+                        "{recipe:?} {norm:?}, draw {draws}"
+                    );
+                    step(&mut trainer, usize::MAX).unwrap();
+                    assert!(
+                        state(&trainer) == after,
+                        "{recipe:?} {norm:?}, draw {draws}"
+                    );
+                } else {
+                    torn += 1;
+                    assert!(state(&trainer) != before);
+                }
+            }
+            println!("{recipe:?} {norm:?}: {harmless} {torn}");
+            assert!(harmless > 0 && (torn > 0) == fails_late);
+        }
+    }
 }

@@ -27,6 +27,7 @@ use crate::report::scalars::LossTable;
 use crate::report::{History, Progress, ScalarLog};
 use crate::retention::{Judge, Retention};
 use crate::samples::Samples;
+use crate::torch_failure;
 use crate::trainer::{Trainer, noise_generator};
 use crate::watch::{Finding, Probe, Trouble, Watch};
 
@@ -64,9 +65,6 @@ pub(super) struct Training<'r> {
     ranks: &'r Ranks,
     /// Whether this process or another has been asked to stop.
     stopped: bool,
-    /// Whether an iteration has begun to change the networks and has not come to its end, so that their
-    /// state is that of no iteration.
-    is_amid_iteration: bool,
     /// Iterations done in the newest checkpoint.
     saved: Option<u64>,
     saved_at: Instant,
@@ -149,7 +147,6 @@ impl<'r> Training<'r> {
             preview,
             ranks,
             stopped: false,
-            is_amid_iteration: false,
             sheet_time: Duration::ZERO,
         };
         // So that there is something to open from the first minute on.
@@ -203,10 +200,11 @@ impl<'r> Training<'r> {
         loop {
             let mut lost = None;
             while lost.is_none() && !self.is_done() && !self.stopped {
-                lost = match self.iterate(stop) {
+                lost = match torch_failure::as_errors(|| self.iterate(stop)) {
                     Ok(lost) => lost,
                     Err(error) => {
-                        self.rescue();
+                        let error = self.explain(error);
+                        self.rescue(&error);
                         return Err(error);
                     }
                 };
@@ -221,14 +219,39 @@ impl<'r> Training<'r> {
         }
     }
 
-    /// Saves what has been learnt before the run ends with an error, if it is whole. Why this cannot be
-    /// done either, on a full disk for instance, is told by that error.
-    fn rescue(&mut self) {
+    /// Saves what has been learnt before the run ends with `error`, if it is whole.
+    fn rescue(&mut self, error: &anyhow::Error) {
         let iteration = self.trainer.iteration;
-        let is_new = iteration > self.saved.unwrap_or_default();
-        if is_new && !self.is_amid_iteration && matches!(self.write_checkpoint(), Ok(None)) {
+        let goes_on = match self.saved {
+            Some(saved) => format!("goes on from the checkpoint of iteration {saved}"),
+            None => "starts over, since there is no checkpoint yet".to_owned(),
+        };
+        if !self.trainer.is_whole() {
             self.progress.log_line(&format!(
-                "munit-train: the run ends with an error; the checkpoint of iteration {iteration} is saved"
+                "munit-train: iteration {} has failed half-way, with some of the weights changed and others \
+                 not, so that nothing can be saved now; --resume {goes_on}",
+                iteration + 1
+            ));
+            return;
+        }
+        if iteration <= self.saved.unwrap_or_default() {
+            return;
+        }
+        let problem = match self.write_checkpoint() {
+            Ok(None) => {
+                self.progress.log_line(&format!(
+                    "munit-train: the run ends with an error; the checkpoint of iteration {iteration} is saved"
+                ));
+                return;
+            }
+            Ok(Some(lost)) => lost.what,
+            Err(problem) => sentence(&problem),
+        };
+        // On a full disk, for instance, it is what the run ends with.
+        if problem != sentence(error) {
+            self.progress.log_line(&format!(
+                "munit-train: the state after iteration {iteration} cannot be saved either: {problem}; \
+                 --resume {goes_on}"
             ));
         }
     }
@@ -245,14 +268,12 @@ impl<'r> Training<'r> {
         let stream = config.noise_stream(self.trainer.iteration);
         let mut random = noise_generator(config.seed, stream);
         let share = self.ranks.share();
-        self.is_amid_iteration = true;
         let mut losses = self
             .trainer
             .step(&batch.a, &batch.b, &mut |shape| {
                 share.normal(&mut random, shape)
             })
             .map_err(|error| self.explain(error))?;
-        self.is_amid_iteration = false;
         self.stopped = losses.agree(self.ranks, stop.load(Ordering::Relaxed))?;
         if let Some(computed) = losses.named(&GRADIENT_PENALTIES)? {
             self.gradient_penalties = Some(computed);

@@ -206,7 +206,6 @@ impl Running {
         (output.status.code(), text(&output.stderr))
     }
 
-    #[cfg(feature = "mpi")]
     pub fn id(&mut self) -> u32 {
         self.child().id()
     }

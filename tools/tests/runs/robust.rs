@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use munit_tools::checkpoint;
 use rand::RngExt;
 
-use crate::common::{MUNIT_TRAIN, Place, assert_says, config, failed, succeeded};
+use crate::common::{MUNIT_TRAIN, Place, Running, assert_says, config, failed, succeeded};
+use crate::train::assert_same_end;
 
 /// A run that writes something at every iteration: a checkpoint, a sheet, a report as far as it may.
 fn busy(place: &Place) -> String {
@@ -90,6 +92,144 @@ fn a_checkpoint_that_the_disk_has_no_room_for_costs_nothing_but_iterations() {
     let read = |run: &str| fs::read(place.checkpoint(run, 4)).unwrap();
     assert!(read("run") == read("whole"));
     assert_eq!(place.losses("run"), place.losses("whole"));
+}
+
+/// Runs that write losses alone. Every fifth iteration takes most memory, for its gradient penalty, before
+/// anything is changed.
+const PENALISED: &str = "\
+image_save_iter: 1000000
+image_display_iter: 1000000
+snapshot_save_iter: 1000000
+display_size: 1
+log_iter: 1
+r1_w: 1
+r1_every: 5
+gen: {dim: 2, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}
+dis: {dim: 64, n_layer: 2, num_scales: 2}
+crop_image_height: 128
+crop_image_width: 128
+data_root: datasets/shapes
+";
+
+/// A run whose memory is held: of what it needs more, so much at once is asked for, and what takes 64 KiB or
+/// more goes back to the system when it is no longer needed.
+fn hungry(place: &Place, arguments: &str, at_once: &str) -> Running {
+    let mut command = place.command(MUNIT_TRAIN, arguments.split_whitespace());
+    command.envs([
+        ("MALLOC_ARENA_MAX", "1"),
+        ("MALLOC_MMAP_THRESHOLD_", "65536"),
+        ("MALLOC_TRIM_THRESHOLD_", "1000000000"),
+        ("MALLOC_TOP_PAD_", at_once),
+    ]);
+    Running::new(command)
+}
+
+/// The least and the most address space that a run takes in the next iterations, in bytes.
+fn address_space(running: &mut Running, table: &Path) -> [u64; 2] {
+    let statm = format!("/proc/{}/statm", running.id());
+    let rows = || fs::read_to_string(table).unwrap().lines().count();
+    let until = rows() + 7;
+    let range = std::cell::Cell::new([u64::MAX, 0]);
+    running.wait_until("iterations", || {
+        let text = fs::read_to_string(&statm).unwrap();
+        let pages: u64 = text.split(' ').next().unwrap().parse().unwrap();
+        let [least, most] = range.get();
+        let [least, most] = [least.min(4096 * pages), most.max(4096 * pages)];
+        range.set([least, most]);
+        rows() >= until && most > least + 4_000_000
+    });
+    range.get()
+}
+
+/// Lets a program that runs take no more than `bytes` of address space.
+fn limit_memory(running: &mut Running, bytes: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    let process = running.id() as libc::pid_t;
+    // SAFETY: `limit` is a valid structure, and what it was before is not asked for.
+    let status = unsafe {
+        libc::prlimit(
+            process,
+            libc::RLIMIT_AS,
+            &raw const limit,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(status, 0);
+}
+
+/// What a run that has ended for want of memory wrote on standard error.
+fn starved(running: Running) -> String {
+    let (status, errors) = running.wait();
+    assert_eq!(status, Some(1), "{errors}");
+    let sentence = errors.lines().last().unwrap();
+    let parts = [
+        "munit-train: there is not enough memory; lower --batch-size (1), --size (128x128)",
+        "can't allocate memory",
+    ];
+    assert_says(sentence, &parts);
+    errors
+}
+
+#[test]
+fn an_iteration_without_memory_costs_nothing_before_it_changes_anything() {
+    let place = Place::new();
+    fs::write(place.path("penalised.yaml"), PENALISED).unwrap();
+    let anew = "--config penalised.yaml --device cpu --threads 1";
+    let mut running = hungry(&place, &format!("{anew} --out run"), "33554432");
+    running.wait_for_rows(&place.path("run"), 3);
+    let [least, most] = address_space(&mut running, &place.path("run/losses.csv"));
+    limit_memory(&mut running, least + (most - least) / 4);
+    let errors = starved(running);
+    let reached = place.losses("run").len() as u64 - 1;
+    assert_eq!(reached % 5, 0);
+    assert_says(
+        &errors,
+        &[&format!("the checkpoint of iteration {reached} is saved")],
+    );
+
+    let end = format!("--iterations {}", reached + 3);
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("--resume run --device cpu --threads 1 {end}"),
+    ));
+    succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole {end}")));
+    assert_same_end(&place, "run", "whole", reached + 3);
+}
+
+#[test]
+fn an_iteration_without_memory_for_its_second_half_goes_back_to_a_checkpoint() {
+    let place = Place::new();
+    // Most memory is taken by the generators' update.
+    let text = PENALISED
+        .replace("r1_w: 1", "r1_w: 0")
+        .replace("gen: {dim: 2", "gen: {dim: 8")
+        .replace("dis: {dim: 64", "dis: {dim: 4");
+    fs::write(place.path("hungry.yaml"), text).unwrap();
+    let anew = "--config hungry.yaml --device cpu --threads 1";
+    for (start, saved) in [
+        (anew, None),
+        ("--resume run --device cpu --threads 1", Some(3)),
+    ] {
+        if saved.is_some() {
+            succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out run --iterations 3")));
+        }
+        let endless = format!("{start} --out run --iterations 1000000");
+        let mut running = hungry(&place, &endless, "4194304");
+        running.wait_for_rows(&place.path("run"), 5);
+        let [least, most] = address_space(&mut running, &place.path("run/losses.csv"));
+        limit_memory(&mut running, most - (most - least) / 16);
+        let errors = starved(running);
+        let goes_on = match saved {
+            None => "--resume starts over, since there is no checkpoint yet".to_owned(),
+            Some(saved) => format!("--resume goes on from the checkpoint of iteration {saved}"),
+        };
+        assert_says(&errors, &["has failed half-way", &goes_on]);
+        let checkpoints = checkpoint::list(&place.path("run/checkpoints")).unwrap();
+        assert_eq!(checkpoints.last().map(|(iteration, _)| *iteration), saved);
+    }
 }
 
 #[test]
