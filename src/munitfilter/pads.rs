@@ -191,7 +191,7 @@ impl MunitFilter {
 
     pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
-            return live::propose_allocation(allocation, self.exchange.places());
+            return live::propose_allocation(allocation, self.exchange.most_places());
         }
         if query.is_serialized() {
             // Its place in line is after everything that came before it; once that has left,

@@ -13,7 +13,7 @@ use crate::line::{Line, munitfilter, start_gstreamer};
 const SKIPPED: usize = 4;
 
 /// Frames with the first of which the element finds out how many to translate at once, where that is its
-/// own choice.
+/// own choice: four turns of 19 frames where it may take four, see `munitfilter/live/in_flight.rs`.
 const UNSETTLED: usize = 80;
 
 /// Times `frames` frames each in `rounds` rounds; the element translates up to `max_in_flight` at

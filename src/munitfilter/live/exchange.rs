@@ -76,6 +76,8 @@ struct State<P> {
     in_flight: usize,
     /// Those of them that may be translated at once.
     most_in_flight: usize,
+    /// How many these may become without further notice.
+    most_to_come: usize,
     departures: Departures,
     /// The output task has taken something and not asked for more.
     pushing: bool,
@@ -107,7 +109,11 @@ impl<P> State<P> {
     /// Frames that may be planned and not finished: those in flight and, where frames wait, one more, so
     /// that a worker that is done finds the next at once.
     fn places(&self) -> usize {
-        self.most_in_flight + usize::from(!self.live)
+        self.most_in_flight + self.ahead()
+    }
+
+    fn ahead(&self) -> usize {
+        usize::from(!self.live)
     }
 
     /// Whether another frame may wait for the sink. Those in flight will wait there, too.
@@ -153,6 +159,7 @@ impl<P> Default for Exchange<P> {
                 plans: VecDeque::new(),
                 in_flight: 0,
                 most_in_flight: 1,
+                most_to_come: 1,
                 departures: Departures::default(),
                 pushing: false,
                 backlog: 1,
@@ -354,9 +361,10 @@ impl<P> Exchange<P> {
         true
     }
 
-    /// Takes the number of frames that may be translated at once, at least one.
-    pub(super) fn set_most_in_flight(&self, frames: usize) {
+    /// Takes the number of frames that may be translated at once, at least one, and what it may become.
+    pub(super) fn set_most_in_flight(&self, frames: usize, to_come: usize) {
         let mut state = self.state();
+        state.most_to_come = to_come.max(frames).max(1);
         if state.most_in_flight != frames.max(1) {
             state.most_in_flight = frames.max(1);
             self.changed.notify_all();
@@ -466,6 +474,7 @@ impl<P> Exchange<P> {
         state.backlog = 1;
         state.in_flight = 0;
         state.most_in_flight = 1;
+        state.most_to_come = 1;
         state.counts = FrameCounts::default();
     }
 
@@ -544,9 +553,10 @@ impl<P> Exchange<P> {
         self.changed.notify_all();
     }
 
-    /// How many frames may be planned and not finished.
-    pub fn places(&self) -> usize {
-        self.state().places()
+    /// How many frames may be planned and not finished, now or later on.
+    pub fn most_places(&self) -> usize {
+        let state = self.state();
+        state.most_to_come + state.ahead()
     }
 
     /// Frames translated and dropped since the stream started.
@@ -676,6 +686,41 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_can_wait_is_planned_before_a_worker_is_free() {
+        for live in [false, true] {
+            let exchange = started(live);
+            exchange.offer_frame(frame(1)).unwrap();
+            assert!(plan(&exchange));
+            let (place, begun) = exchange.begin(0).unwrap();
+            exchange.offer_frame(frame(2)).unwrap();
+            std::thread::scope(|scope| {
+                let second = scope.spawn(|| plan(&exchange));
+                if live {
+                    std::thread::sleep(Duration::from_millis(20));
+                    assert!(!second.is_finished());
+                    exchange.finish(place, Some(begun.buffer));
+                    assert_eq!(pushed(&exchange), 1);
+                    assert!(second.join().unwrap());
+                } else {
+                    assert!(second.join().unwrap());
+                    exchange.finish(place, Some(begun.buffer));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn frames_that_may_be_in_flight_later_are_told_in_advance() {
+        let exchange = started(false);
+        exchange.set_most_in_flight(1, 4);
+        assert_eq!(exchange.state().places(), 2);
+        assert_eq!(exchange.most_places(), 5);
+        exchange.set_most_in_flight(3, 1);
+        assert_eq!(exchange.state().places(), 4);
+        assert_eq!(exchange.most_places(), 4);
+    }
+
+    #[test]
     fn a_flush_keeps_what_describes_the_stream() {
         let exchange = started(false);
         exchange.offer_event(caps_event()).unwrap();
@@ -697,7 +742,7 @@ mod tests {
     #[test]
     fn what_was_begun_before_a_flush_does_not_leave_after_it() {
         let exchange = started(false);
-        exchange.set_most_in_flight(3);
+        exchange.set_most_in_flight(3, 3);
         let offered = |offset| exchange.offer_frame(frame(offset)).unwrap();
         // One is being translated, one is to be, one has not come so far.
         offered(1);

@@ -100,6 +100,14 @@ impl Trial {
         }
     }
 
+    /// The most that may be in flight until it is settled, or then.
+    pub fn most(&self) -> usize {
+        match self.state {
+            State::Running { .. } => self.several,
+            State::Settled(frames) => frames,
+        }
+    }
+
     /// Frames that may be in flight now.
     pub fn in_flight(&self) -> usize {
         match self.state {

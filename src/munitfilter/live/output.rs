@@ -48,7 +48,7 @@ fn negotiate_pool(
     src_pad: &gst::Pad,
     caps: &gst::Caps,
 ) -> Result<(), gst::FlowError> {
-    match decide_allocation(src_pad, caps, exchange.places()) {
+    match decide_allocation(src_pad, caps, exchange.most_places()) {
         Ok(pool) => {
             exchange.set_pool(pool);
             Ok(())

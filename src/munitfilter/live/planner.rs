@@ -317,7 +317,11 @@ impl Planner {
             }
         }
         let workers = allowed.min(self.crew.len());
-        self.exchange.set_most_in_flight(workers);
+        let to_come = match &self.automatic {
+            Some((_, trial)) if settings.max_in_flight == 0 => trial.most(),
+            _ => workers,
+        };
+        self.exchange.set_most_in_flight(workers, to_come);
         Ok(Staff { threads, workers })
     }
 
@@ -390,6 +394,7 @@ impl Planner {
             let code = model.metadata.default_style(model.direction);
             self.director = StyleDirector::new(StylePath::Still(code));
             self.static_input.forget();
+            self.automatic = None;
             self.tags_are_old = true;
             let length = filter.frame_settings().style_time_constant();
             self.course

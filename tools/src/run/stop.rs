@@ -28,7 +28,8 @@ pub(super) fn stop_on_signals() -> Result<Arc<AtomicBool>> {
             let now = begin.elapsed().as_millis() as u64 + 1;
             match first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => stop.store(true, Ordering::SeqCst),
-                Err(first) if u128::from(now - first) > SAME.as_millis() => {
+                // A signal on another thread may have come in between.
+                Err(first) if u128::from(now.saturating_sub(first)) > SAME.as_millis() => {
                     low_level::exit(INTERRUPTED)
                 }
                 Err(_) => {}

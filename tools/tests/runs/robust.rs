@@ -344,7 +344,10 @@ fn signals_that_come_together_stop_a_run_once() {
     let place = Place::new();
     let mut running = place.start_training("--out run --iterations 1000000");
     running.wait_for_rows(&place.path("run"), 2);
-    running.signal_repeatedly("INT", 20);
+    // Equal signals that wait are one; different ones are not.
+    for name in ["INT", "TERM", "INT"] {
+        running.signal_repeatedly(name, 20);
+    }
     let (status, errors) = running.wait();
     assert_eq!(status, Some(0), "{errors}");
     assert_says(&errors, &["go on with: munit-train --resume run"]);
