@@ -13,8 +13,9 @@ pub enum Recipe {
     /// As published.
     #[default]
     Classic,
-    /// What has proved itself since: hinge loss and spectral norm, two learning rates that fall at the
-    /// end, bfloat16, and terms for styles from pictures and for various styles.
+    /// What has proved itself since: hinge loss, spectral norm and R1, two learning rates that fall at the
+    /// end, bfloat16, augmented pictures for the discriminators, and terms for styles from pictures and
+    /// for various styles.
     Modern,
 }
 

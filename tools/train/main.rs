@@ -72,9 +72,9 @@ struct Arguments {
     /// Print what --check finds as JSON
     #[arg(long, requires = "check")]
     json: bool,
-    /// Defaults: classic, as published, or modern: hinge loss and spectral norm, learning rates that
-    /// fall at the end, bfloat16, terms for styles from pictures and for various styles [default: the
-    /// configuration's, else classic]
+    /// Defaults: classic, as published, or modern: hinge loss, spectral norm and R1, learning rates that
+    /// fall at the end, bfloat16, augmented pictures for the discriminators, terms for styles from
+    /// pictures and for various styles [default: the configuration's, else classic]
     #[arg(long)]
     recipe: Option<Recipe>,
     /// What translations may do to shapes; the same as --cycle 10 or 0

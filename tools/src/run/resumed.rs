@@ -145,8 +145,7 @@ fn changed_device(header: &CheckpointHeader, device: &str) -> Option<String> {
     (before != device).then(|| {
         let shares = |name: &str| name.split_once("processes: ").map(|(_, count)| count.to_owned());
         let config = &header.config;
-        let within_shares =
-            config.encoded_styles > 0.0 || config.style_prior_w > 0.0 || config.diversity_w > 0.0;
+        let within_shares = config.diversity_w > 0.0 || config.consistency_w > 0.0;
         let what = match within_shares && shares(before) != shares(device) {
             true => {
                 "it is as good a run from here, but not the same, since terms of this configuration \
@@ -222,18 +221,23 @@ mod tests {
 
     #[test]
     fn another_number_of_processes_may_be_more_than_rounding() {
-        let plain = header(|config| config.diversity_w = 0.0);
-        let shared = header(|config| config.diversity_w = 1.0);
+        // These are computed over the whole batch.
+        let plain = header(|config| {
+            config.encoded_styles = 0.5;
+            config.style_prior_w = 0.1;
+        });
         let device = "cpu, threads: 2, processes: 4";
         assert_eq!(changed_device(&plain, "cpu, threads: 2"), None);
         assert!(changed_device(&plain, device).unwrap().contains("rounding"));
-        assert!(
-            changed_device(&shared, device)
-                .unwrap()
-                .contains("not the same")
-        );
-        let remark = changed_device(&shared, "cpu, threads: 4").unwrap();
-        assert!(remark.contains("rounding"), "{remark}");
+        for shared in [
+            header(|config| config.diversity_w = 1.0),
+            header(|config| config.consistency_w = 1.0),
+        ] {
+            let remark = changed_device(&shared, device).unwrap();
+            assert!(remark.contains("not the same"), "{remark}");
+            let remark = changed_device(&shared, "cpu, threads: 4").unwrap();
+            assert!(remark.contains("rounding"), "{remark}");
+        }
     }
 
     #[test]
