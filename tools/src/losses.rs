@@ -132,10 +132,17 @@ pub fn kl(latent: &Tensor) -> Result<Tensor> {
         .f_mean(Kind::Float)?)
 }
 
+/// A drawn number is beyond this once in 370 times.
+const FAR: f64 = 3.0;
+
 /// How far the moments of encoded styles `[B, style_dim, 1, 1]` are from those of drawn ones, a scalar:
 /// mean² + (mean square − 1)², averaged over the numbers of a code. Both squares are estimated from
 /// pairs of different pictures, so that few pictures at once draw codes neither together nor apart;
 /// the estimate of a distance of 0 varies around 0. `None` for one picture, which has no moments.
+///
+/// Numbers count as [`FAR`] at most, and the square of what they are beyond it is added: a picture whose
+/// style is far from those of all others would else be driven further and further away, since a product
+/// of its square and theirs falls without end as long as theirs are below 1.
 ///
 /// The moments are those of all `ranks`' styles, of which each has equally many. The mean over the ranks
 /// of what they return, and of its gradients, is what one process finds for all styles; what one of them
@@ -150,13 +157,10 @@ pub fn style_prior(styles: &Tensor, ranks: &Ranks) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     // Σᵢ≠ⱼ xᵢ xⱼ = (Σ x)² − Σ x², for the numbers and for their squares less 1.
-    let off_prior = Tensor::f_stack(
-        &[
-            styles.shallow_clone(),
-            styles.f_square()?.f_sub_scalar(1.0)?,
-        ],
-        1,
-    )?;
+    let near = styles.f_clamp(-FAR, FAR)?;
+    let squares = near.f_square()?.f_sub_scalar(1.0)?;
+    let beyond = styles.f_sub(&near)?.f_square()?.f_mean(Kind::Float)?;
+    let off_prior = Tensor::f_stack(&[near, squares], 1)?;
     let sums = |x: &Tensor| x.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float);
     let own = sums(&off_prior)?;
     let mut pairs = own.f_square()?.f_sub(&sums(&off_prior.f_square()?)?)?;
@@ -171,7 +175,10 @@ pub fn style_prior(styles: &Tensor, ranks: &Ranks) -> Result<Option<Tensor>> {
     let pairs_of_both = pairs.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?;
     let number = (count * (count - 1)) as f64 / processes as f64;
     Ok(Some(
-        pairs_of_both.f_mean(Kind::Float)?.f_div_scalar(number)?,
+        pairs_of_both
+            .f_mean(Kind::Float)?
+            .f_div_scalar(number)?
+            .f_add(&beyond)?,
     ))
 }
 
@@ -298,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn a_style_far_from_all_others_is_drawn_back() {
+        let mut styles = Tensor::from_slice(&[0.1f32, -0.2, 0.3, 4.0]).view([4, 1, 1, 1]);
+        for _ in 0..400 {
+            let variable = styles.detach().set_requires_grad(true);
+            let distance = style_prior(&variable, &Ranks::alone()).unwrap().unwrap();
+            distance.backward();
+            styles = variable.detach() - variable.grad() * 0.05;
+        }
+        let largest = styles.abs().max().double_value(&[]);
+        assert!(largest < 3.5, "{largest}");
+    }
+
+    #[test]
     fn moments_of_styles_are_compared_over_pairs() {
         // Three codes of two numbers.
         let styles = Tensor::from_slice(&[1.0_f32, 0.0, 2.0, 0.0, -1.0, 2.0]).view([3, 2, 1, 1]);
@@ -318,9 +338,10 @@ mod tests {
             distance.unwrap().double_value(&[])
         };
         assert!(drawn(0.0, 1.0).abs() < 0.01);
-        // 1 + (1 + 1 − 1)², and (4 − 1)².
+        // 1 + (1 + 1 − 1)². Of numbers twice as large the mean square is 3.11, as those beyond 3 count as 3:
+        // (3.11 − 1)², and 0.18 for what they are beyond it.
         assert!((drawn(1.0, 1.0) - 2.0).abs() < 0.2);
-        assert!((drawn(0.0, 2.0) - 9.0).abs() < 1.0);
+        assert!((drawn(0.0, 2.0) - 4.65).abs() < 0.4);
     }
 
     #[test]

@@ -530,7 +530,7 @@ impl<'r> Training<'r> {
         self.loader = loader(&self.sets, &config, to, self.ranks)?;
         self.progress.go_back(to);
         self.page.go_back(to)?;
-        let [rate, _] = config.learning_rates(to);
+        let [rate, _] = config.learning_rates(to.max(config.lr_warmup));
         self.progress.log_line(&format!(
             "munit-train: going back to iteration {to}, with the learning rate {rate:e} and other noise \
              (return {} of {MOST_ROLLBACKS} at most)",
