@@ -140,7 +140,7 @@ const FAR: f64 = 3.0;
 /// pairs of different pictures, so that few pictures at once draw codes neither together nor apart;
 /// the estimate of a distance of 0 varies around 0. `None` for one picture, which has no moments.
 ///
-/// Numbers count as [`FAR`] at most, and the square of what they are beyond it is added: a picture whose
+/// Numbers count as 3 at most, and the square of what they are beyond it is added: a picture whose
 /// style is far from those of all others would else be driven further and further away, since a product
 /// of its square and theirs falls without end as long as theirs are below 1.
 ///
