@@ -10,6 +10,7 @@ use munit_tools::program::sentence;
 use munit_tools::video::Carried;
 
 use crate::container::Container;
+use crate::element::made;
 use crate::failure::Watch;
 use crate::reach::Reach;
 use crate::tracks::{Found, format, is_kind, lead_nowhere, look_at_tracks};
@@ -409,15 +410,6 @@ fn entry(element: &impl IsA<gst::Element>) -> Result<gst::Pad> {
 /// Whether this is AAC, which comes in several forms.
 fn is_aac(format: &gst::StructureRef) -> bool {
     format.name() == "audio/mpeg" && matches!(format.get("mpegversion"), Ok(2 | 4))
-}
-
-fn made(factory: &str) -> Result<gst::Element> {
-    gst::ElementFactory::make(factory).build().map_err(|_| {
-        anyhow!(
-            "GStreamer has no element {factory}; install its base and good plugins (Debian: \
-             gstreamer1.0-plugins-base, gstreamer1.0-plugins-good)"
-        )
-    })
 }
 
 fn locked(tracks: &Mutex<Tracks>) -> MutexGuard<'_, Tracks> {

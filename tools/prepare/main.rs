@@ -6,6 +6,8 @@ mod audio;
 #[cfg(feature = "video")]
 mod container;
 #[cfg(feature = "video")]
+mod element;
+#[cfg(feature = "video")]
 mod failure;
 #[cfg(feature = "video")]
 mod frames;

@@ -10,6 +10,7 @@ use gst::prelude::*;
 use gst_video::VideoFrameExt;
 use image::RgbImage;
 
+use crate::element::made;
 use crate::failure::Watch;
 use crate::header::{lacks_index_of_mp4, length_of_avi};
 use crate::reach::Reach;
@@ -57,15 +58,7 @@ impl Reader {
         let uri = gst::glib::filename_to_uri(&path, None)
             .with_context(|| format!("{} has no URI", path.display()))?;
 
-        let make = |factory: &str| {
-            gst::ElementFactory::make(factory).build().map_err(|_| {
-                anyhow!(
-                    "GStreamer has no element {factory}; install its base and good plugins \
-                     (Debian: gstreamer1.0-plugins-base, gstreamer1.0-plugins-good)"
-                )
-            })
-        };
-        let source = make("uridecodebin")?;
+        let source = made("uridecodebin")?;
         source.set_property("uri", uri.as_str());
         // Sound is not decoded, so that it may be broken.
         source.connect("autoplug-continue", false, |arguments| {
@@ -74,7 +67,7 @@ impl Reader {
                 .and_then(|caps| caps.get::<gst::Caps>().ok());
             Some((!caps.is_some_and(|caps| is_kind(&caps, "audio/"))).to_value())
         });
-        let flip = make("videoflip")?;
+        let flip = made("videoflip")?;
         flip.set_property_from_str("video-direction", "auto");
         let sink = gst_app::AppSink::builder()
             .sync(false)
@@ -86,7 +79,7 @@ impl Reader {
                     .build(),
             )
             .build();
-        let (convert, scale) = (make("videoconvert")?, make("videoscale")?);
+        let (convert, scale) = (made("videoconvert")?, made("videoscale")?);
         let chain = [&convert, &flip, &scale, sink.upcast_ref()];
         let pipeline = gst::Pipeline::new();
         pipeline.add(&source)?;

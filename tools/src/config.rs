@@ -796,6 +796,31 @@ fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
 }
 
 #[cfg(test)]
+impl TrainConfig {
+    /// Of networks that train in no time.
+    pub(crate) fn tiny(recipe: Recipe) -> Self {
+        Self {
+            crop_image_height: 16,
+            crop_image_width: 16,
+            batch_size: 2,
+            generator: GeneratorConfig {
+                dim: 4,
+                mlp_dim: 8,
+                n_res: 1,
+                ..GeneratorConfig::default()
+            },
+            discriminator: DiscriminatorConfig {
+                dim: 4,
+                n_layer: 2,
+                num_scales: 2,
+                ..DiscriminatorConfig::default()
+            },
+            ..Self::of_recipe(recipe)
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -63,7 +63,6 @@ pub fn check_best(config: &TrainConfig) -> Result<()> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use munit::config::{DiscriminatorConfig, GeneratorConfig};
     use munit::networks::normal;
     use tch::Device;
 
@@ -75,22 +74,7 @@ mod tests {
     fn tiny(recipe: Recipe, trainer: TrainerKind) -> TrainConfig {
         TrainConfig {
             trainer,
-            crop_image_height: 16,
-            crop_image_width: 16,
-            batch_size: 2,
-            generator: GeneratorConfig {
-                dim: 4,
-                mlp_dim: 8,
-                n_res: 1,
-                ..GeneratorConfig::default()
-            },
-            discriminator: DiscriminatorConfig {
-                dim: 4,
-                n_layer: 2,
-                num_scales: 2,
-                ..DiscriminatorConfig::default()
-            },
-            ..TrainConfig::of_recipe(recipe)
+            ..TrainConfig::tiny(recipe)
         }
     }
 

@@ -972,7 +972,7 @@ fn channels_last(x: &Tensor) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use munit::config::{DiscriminatorConfig, GeneratorConfig};
+    use munit::config::DiscriminatorConfig;
     use munit::networks::normal;
 
     use super::*;
@@ -980,25 +980,14 @@ mod tests {
     use crate::config::TrainingPrecision;
 
     fn tiny(recipe: Recipe, norm: Norm) -> TrainConfig {
+        let tiny = TrainConfig::tiny(recipe);
         TrainConfig {
             precision: TrainingPrecision::Fp32,
-            crop_image_height: 16,
-            crop_image_width: 16,
-            batch_size: 2,
-            generator: GeneratorConfig {
-                dim: 4,
-                mlp_dim: 8,
-                n_res: 1,
-                ..GeneratorConfig::default()
-            },
             discriminator: DiscriminatorConfig {
-                dim: 4,
                 norm,
-                n_layer: 2,
-                num_scales: 2,
-                ..DiscriminatorConfig::default()
+                ..tiny.discriminator
             },
-            ..TrainConfig::of_recipe(recipe)
+            ..tiny
         }
     }
 
@@ -1067,7 +1056,6 @@ mod tests {
                     assert!(state(&trainer) != before);
                 }
             }
-            println!("{recipe:?} {norm:?}: {harmless} {torn}");
             assert!(harmless > 0 && (torn > 0) == fails_late);
         }
     }

@@ -182,29 +182,25 @@ mod tests {
 
     use super::*;
     use crate::config::{TrainConfig, TrainerKind};
+    use crate::recipe::Recipe;
     use crate::trainer::noise_generator;
 
     fn trainer(kind: TrainerKind, norm: Norm, init: Initialisation) -> Trainer {
+        let tiny = TrainConfig::tiny(Recipe::Classic);
         let config = TrainConfig {
             trainer: kind,
             init,
             generator: GeneratorConfig {
-                dim: 4,
-                mlp_dim: 8,
                 style_dim: 3,
-                n_res: 1,
-                ..GeneratorConfig::default()
+                ..tiny.generator
             },
             discriminator: DiscriminatorConfig {
-                dim: 4,
                 norm,
-                n_layer: 2,
-                num_scales: 2,
-                ..DiscriminatorConfig::default()
+                ..tiny.discriminator
             },
             crop_image_height: 32,
             crop_image_width: 32,
-            ..TrainConfig::default()
+            ..tiny
         };
         Trainer::new(config, Device::Cpu, None).unwrap()
     }
