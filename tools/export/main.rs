@@ -26,7 +26,7 @@ struct Arguments {
     /// File to write: .pt for TorchScript, .onnx for ONNX, .safetensors for a model
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// What to write, whatever OUT is called
+    /// What to write, whatever OUT is called [default: what its name says]
     #[arg(long, value_enum)]
     format: Option<FormatName>,
     /// Number format of the weights in the file

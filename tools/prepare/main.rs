@@ -223,13 +223,13 @@ struct FrameArguments {
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "fps",
           value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
-    /// Take F frames for each second of the video
+    /// Take F frames for each second of the video [default: what --every says]
     #[arg(long, value_name = "F", value_parser = frame_rate)]
     fps: Option<f64>,
-    /// Stop after N pictures
+    /// Stop after N pictures [default: at the end of the video]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
-    /// Scale the shorter side to this many pixels
+    /// Scale the shorter side to this many pixels [default: as it is]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: Option<u32>,
     /// Format of the pictures
@@ -245,10 +245,10 @@ struct Set {
     input: PathBuf,
     /// Folder for the results, which keep their relative names
     output: PathBuf,
-    /// Scale the shorter side to this many pixels first
+    /// Scale the shorter side to this many pixels first [default: as it is]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
     size: Option<u32>,
-    /// Take one half of the set only; the halves are those of `split`
+    /// Take one half of the set only; the halves are those of `split` [default: both]
     #[arg(long, value_enum)]
     half: Option<Half>,
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same half

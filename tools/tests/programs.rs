@@ -2,6 +2,10 @@
 
 use std::process::Command;
 
+use clap::ValueEnum;
+use munit_tools::config::TrainConfig;
+use munit_tools::recipe::Recipe;
+
 const PROGRAMS: &[(&str, &str)] = &[
     ("munit-bench", env!("CARGO_BIN_EXE_munit-bench")),
     ("munit-evaluate", env!("CARGO_BIN_EXE_munit-evaluate")),
@@ -200,4 +204,68 @@ fn flags_of_one_name_are_of_one_kind() {
         }
     }
     assert!(kinds.len() > 4, "{kinds:?}");
+}
+
+/// What `--help` says of a flag, in one line.
+fn help_of(help: &str, flag: &str) -> String {
+    let mut lines = help.lines().map(str::trim);
+    let is_flag = |line: &&str| line.split_whitespace().next() == Some(flag);
+    lines.find(is_flag).unwrap_or_else(|| panic!("no {flag}"));
+    let words = lines.take_while(|line| !line.starts_with("--"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_help_of_munit_train_tells_the_defaults() {
+    let (_, path) = PROGRAMS
+        .iter()
+        .find(|(name, _)| *name == "munit-train")
+        .unwrap();
+    let output = Command::new(path).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let [classic, modern] = [Recipe::Classic, Recipe::Modern].map(TrainConfig::of_recipe);
+    type Value = fn(&TrainConfig) -> String;
+    let flags: [(&str, Value); 18] = [
+        ("--iterations", |c| c.max_iter.to_string()),
+        ("--batch-size", |c| c.batch_size.to_string()),
+        ("--size", |c| c.crop_image_height.to_string()),
+        ("--size", |c| c.crop_image_width.to_string()),
+        ("--dim", |c| c.generator.dim.to_string()),
+        ("--dim", |c| c.discriminator.dim.to_string()),
+        ("--style-dim", |c| c.generator.style_dim.to_string()),
+        ("--lr", |c| c.lr.to_string()),
+        ("--lr-dis", |c| match c.lr_dis {
+            Some(rate) => rate.to_string(),
+            None => "that of --lr".to_owned(),
+        }),
+        ("--perceptual", |c| c.vgg_w.to_string()),
+        ("--augment", |c| match &c.augment[..] {
+            [] => "nothing".to_owned(),
+            changes => changes.iter().map(named).collect::<Vec<_>>().join(","),
+        }),
+        ("--encoded-styles", |c| c.encoded_styles.to_string()),
+        ("--diversity", |c| c.diversity_w.to_string()),
+        ("--consistency", |c| c.consistency_w.to_string()),
+        ("--precision", |c| named(&c.precision)),
+        ("--checkpoint-every", |c| c.snapshot_save_iter.to_string()),
+        ("--samples-every", |c| c.image_save_iter.to_string()),
+        ("--seed", |c| c.seed.to_string()),
+    ];
+    for (flag, value) in flags {
+        let (classic, modern) = (value(&classic), value(&modern));
+        let expected = match classic == modern {
+            true => format!("else {classic}]"),
+            false => format!("else {modern} in the modern recipe and {classic} otherwise]"),
+        };
+        let said = help_of(&help, flag);
+        assert!(
+            said.contains("[default: the configuration's, ") && said.contains(&expected),
+            "{flag} should say {expected:?}: {said}"
+        );
+    }
+}
+
+fn named(value: &impl ValueEnum) -> String {
+    let named = value.to_possible_value();
+    named.unwrap().get_name().to_owned()
 }

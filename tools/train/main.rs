@@ -77,70 +77,83 @@ struct Arguments {
     /// pictures and for various styles [default: the configuration's, else classic]
     #[arg(long)]
     recipe: Option<Recipe>,
-    /// What translations may do to shapes; the same as --cycle 10 or 0
+    /// What translations may do to shapes; the same as --cycle 10 or 0 [default: the configuration's,
+    /// else that of --cycle]
     #[arg(long, conflicts_with = "cycle")]
     task: Option<Task>,
-    /// MUNIT or UNIT [default: the configuration's, else MUNIT]
+    /// MUNIT or UNIT [default: the configuration's, else the model's of --from, else MUNIT]
     #[arg(long, ignore_case = true)]
     trainer: Option<TrainerKind>,
-    /// Iterations of the whole run, those before a resume included
+    /// Iterations of the whole run, those before a resume included [default: the configuration's, else
+    /// 1000000]
     #[arg(long, value_name = "N")]
     iterations: Option<u64>,
     /// Pictures of each domain in an iteration, in each process where several train together
+    /// [default: the configuration's, else 1]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Side of the square that is trained on, in pixels; pictures are resized to a little more
+    /// [default: the configuration's, else 256]
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// Channels after the first convolution: 64 is the published network, 16 runs live on a CPU
+    /// [default: the configuration's, else the model's of --from, else 64]
     #[arg(long, value_name = "N")]
     dim: Option<i64>,
-    /// Length of the style code
+    /// Length of the style code [default: the configuration's, else the model's of --from, else 8]
     #[arg(long, value_name = "N")]
     style_dim: Option<i64>,
-    /// Learning rate
+    /// Learning rate [default: the configuration's, else 0.0001]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// Learning rate of the discriminators [default: the configuration's, else that of --lr]
+    /// Learning rate of the discriminators [default: the configuration's, else 0.0004 in the modern
+    /// recipe and that of --lr otherwise]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true)]
     lr_dis: Option<f64>,
     /// Weight of the perceptual loss: 1 keeps what pictures show, 0 leaves it out
+    /// [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     perceptual: Option<f64>,
-    /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights
+    /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights [default: the
+    /// configuration's]
     #[arg(long, value_name = "FILE", alias = "perceptual-weights")]
     vgg_weights: Option<PathBuf>,
     /// What is done at random to all that discriminators see, for small sets: colour, translation,
-    /// cutout, with commas between; nothing if none is named
+    /// cutout, with commas between; nothing if none is named [default: the configuration's, else
+    /// translation,cutout in the modern recipe and nothing otherwise]
     #[arg(long, value_name = "CHANGES", value_delimiter = ',', num_args = 0..)]
     augment: Option<Vec<Augmentation>>,
     /// Share of the translations that take their styles from pictures, so that example pictures work
+    /// [default: the configuration's, else 0.5 in the modern recipe and 0 otherwise]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     encoded_styles: Option<f64>,
     /// Weight, at the beginning, of the difference between translations in two styles
+    /// [default: the configuration's, else 1 in the modern recipe and 0 otherwise]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     diversity: Option<f64>,
     /// Weight of steadiness under small shifts and noise, for models that translate video; 0 leaves
-    /// it out
+    /// it out [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     consistency: Option<f64>,
     /// Weight of the cycle: 10 keeps shapes, 0 lets them change [default: the configuration's, else
     /// 0 for MUNIT in the classic recipe and 10 otherwise]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     cycle: Option<f64>,
-    /// Arithmetic of the networks
+    /// Arithmetic of the networks [default: the configuration's, else auto in the modern recipe and
+    /// fp32 otherwise]
     #[arg(long)]
     precision: Option<TrainingPrecision>,
     /// Iterations between checkpoints; one is written every ten minutes in any case
+    /// [default: the configuration's, else 10000]
     #[arg(long, value_name = "N")]
     checkpoint_every: Option<u64>,
-    /// Iterations between sample sheets that are kept
+    /// Iterations between sample sheets that are kept [default: the configuration's, else 10000]
     #[arg(long, value_name = "N")]
     samples_every: Option<u64>,
     /// Show the newest samples on http://127.0.0.1:PORT while training [default port: 8765]
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, conflicts_with = "check")]
     preview: Option<Option<u16>>,
-    /// Everything random in the run follows from it
+    /// Everything random in the run follows from it [default: the configuration's, else 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = program::seed)]
     seed: Option<u64>,
     /// auto, cpu, cuda or cuda:N

@@ -99,7 +99,8 @@ struct Arguments {
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     precision: Precision,
 
-    /// Shorter side in pixels at which the network runs; the result is scaled back
+    /// Shorter side in pixels at which the network runs; the result is scaled back [default: that of
+    /// the picture]
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(16..=16384))]
     size: Option<u32>,
 
