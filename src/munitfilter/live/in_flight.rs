@@ -45,11 +45,14 @@ impl Situation {
 
 /// Finds out whether frames follow each other more quickly with one frame on all threads, whose maps
 /// and weights then stay in the caches, or with several beside each other, which need not wait for each
-/// other: processors differ.
+/// other: processors differ. It does so anew when frames have become clearly slower or faster, since
+/// whatever else the machine was doing may have decided.
 #[derive(Debug)]
 pub(super) struct Trial {
     several: usize,
     state: State,
+    /// So many stretches one after the other must be clearly slower or faster.
+    patience: usize,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,16 @@ enum State {
         /// The shortest turn of one frame at a time, and of several.
         shortest: [Duration; 2],
     },
+    Decided {
+        frames: usize,
+        /// What filling all places took when it was decided.
+        round: Duration,
+        /// When the frames of this stretch were planned.
+        planned: Vec<Instant>,
+        /// Stretches, up to this one, that were clearly slower or faster.
+        departures: usize,
+    },
+    /// Not to be questioned.
     Settled(usize),
 }
 
@@ -75,6 +88,13 @@ const UNTIMED: usize = 2;
 const ROUNDS: usize = 3;
 /// How much less time several frames must take than as many after each other, in hundredths.
 const GAIN: u32 = 4;
+/// How often all places are filled anew in a stretch, of which the median counts: a stream may pause.
+const ROUNDS_OF_A_STRETCH: usize = 9;
+/// Of how much time three quarters are clearly less, and how much is clearly more than three quarters.
+const CLEARLY: [u32; 2] = [3, 4];
+/// Stretches before the first new trial. Each new trial doubles them: where the load keeps changing, or
+/// something else sets the pace, little time is lost.
+const PATIENCE: usize = 2;
 
 impl Trial {
     /// Between one frame at a time and `most`.
@@ -84,11 +104,8 @@ impl Trial {
         }
         Self {
             several: most,
-            state: State::Running {
-                turns: 0,
-                planned: Vec::new(),
-                shortest: [Duration::MAX; 2],
-            },
+            state: State::begin(),
+            patience: PATIENCE,
         }
     }
 
@@ -97,15 +114,13 @@ impl Trial {
         Self {
             several: frames,
             state: State::Settled(frames),
+            patience: PATIENCE,
         }
     }
 
-    /// The most that may be in flight until it is settled, or then.
+    /// The most that may be in flight, now or later.
     pub fn most(&self) -> usize {
-        match self.state {
-            State::Running { .. } => self.several,
-            State::Settled(frames) => frames,
-        }
+        self.several
     }
 
     /// Frames that may be in flight now.
@@ -113,39 +128,87 @@ impl Trial {
         match self.state {
             State::Running { turns, .. } if turns.is_multiple_of(2) => 1,
             State::Running { .. } => self.several,
-            State::Settled(frames) => frames,
+            State::Decided { frames, .. } | State::Settled(frames) => frames,
         }
     }
 
     /// A frame that is to be translated has been planned, for which a place was free. Whether the trial
-    /// has ended with it.
+    /// has ended with it, or begun anew.
     pub fn plan(&mut self, now: Instant) -> bool {
-        let State::Running {
-            turns,
-            planned,
-            shortest,
-        } = &mut self.state
-        else {
-            return false;
-        };
-        planned.push(now);
-        let untimed = self.several + UNTIMED;
-        let timed = ROUNDS * self.several;
-        if planned.len() <= untimed + timed {
-            return false;
+        let several = self.several;
+        match &mut self.state {
+            State::Settled(_) => return false,
+            State::Running {
+                turns,
+                planned,
+                shortest,
+            } => {
+                planned.push(now);
+                let untimed = several + UNTIMED;
+                if planned.len() <= untimed + ROUNDS * several {
+                    return false;
+                }
+                let shortest_of_this = &mut shortest[*turns % 2];
+                *shortest_of_this = (*shortest_of_this).min(now - planned[untimed]);
+                planned.clear();
+                *turns += 1;
+                if *turns < TURNS {
+                    return false;
+                }
+                let [alone, together] = *shortest;
+                let pays = together * 100 < alone * (100 - GAIN);
+                self.state = State::Decided {
+                    frames: if pays { several } else { 1 },
+                    round: if pays { together } else { alone } / ROUNDS as u32,
+                    planned: Vec::new(),
+                    departures: 0,
+                };
+            }
+            State::Decided {
+                round,
+                planned,
+                departures,
+                ..
+            } => {
+                planned.push(now);
+                if planned.len() <= ROUNDS_OF_A_STRETCH * several {
+                    return false;
+                }
+                let median = median_round(planned, several);
+                planned.clear();
+                let [less, more] = CLEARLY;
+                let departs = median * more < *round * less || *round * more < median * less;
+                *departures = if departs { *departures + 1 } else { 0 };
+                if *departures < self.patience {
+                    return false;
+                }
+                self.patience = self.patience.saturating_mul(2);
+                self.state = State::begin();
+            }
         }
-        let shortest_of_this = &mut shortest[*turns % 2];
-        *shortest_of_this = (*shortest_of_this).min(now - planned[untimed]);
-        planned.clear();
-        *turns += 1;
-        if *turns < TURNS {
-            return false;
-        }
-        let [one, several] = *shortest;
-        let pays = several * 100 < one * (100 - GAIN);
-        self.state = State::Settled(if pays { self.several } else { 1 });
         true
     }
+}
+
+impl State {
+    fn begin() -> Self {
+        Self::Running {
+            turns: 0,
+            planned: Vec::new(),
+            shortest: [Duration::MAX; 2],
+        }
+    }
+}
+
+/// The median of the times in which `several` frames were planned.
+fn median_round(planned: &[Instant], several: usize) -> Duration {
+    let beginnings: Vec<_> = planned.iter().step_by(several).collect();
+    let mut rounds: Vec<Duration> = beginnings
+        .windows(2)
+        .map(|pair| *pair[1] - *pair[0])
+        .collect();
+    rounds.sort_unstable();
+    rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
 
 /// Threads for the frames of a worker, if `workers` share `threads`.
@@ -286,6 +349,64 @@ mod tests {
         }
         assert!(!trial.plan(now + Duration::from_secs(5)), "it has ended");
         trial.in_flight()
+    }
+
+    /// Plans so many frames, each taking the milliseconds that `alone_and_among` says of its number when
+    /// it is alone, and when there are several; the stream pauses after every fiftieth. How often the
+    /// trial began anew or ended, and how many were in flight at last.
+    fn changes(
+        trial: &mut Trial,
+        frames: u64,
+        alone_and_among: impl Fn(u64) -> [u64; 2],
+    ) -> (usize, usize) {
+        let mut now = Instant::now();
+        let mut changes = 0;
+        for frame in 1..=frames {
+            let [alone, among] = alone_and_among(frame);
+            now += Duration::from_millis(match trial.in_flight() {
+                1 => alone,
+                several if frame.is_multiple_of(several as u64) => several as u64 * among,
+                _ => 0,
+            });
+            if frame.is_multiple_of(50) {
+                now += Duration::from_secs(1);
+            }
+            changes += usize::from(trial.plan(now));
+        }
+        (changes, trial.in_flight())
+    }
+
+    #[test]
+    fn a_busy_machine_does_not_decide_for_the_rest_of_the_stream() {
+        for most in [2, 4] {
+            let mut trial = Trial::new(most);
+            // At first others want the processors, and the trial ends with the wrong number.
+            let busy = |_| [60, 75];
+            assert_eq!(changes(&mut trial, 100, busy), (1, 1));
+            let quiet = |_| [20, 15];
+            assert_eq!(changes(&mut trial, 1000, quiet), (2, most));
+            // They come back, and stay.
+            assert_eq!(changes(&mut trial, 1000, busy), (2, 1));
+        }
+    }
+
+    #[test]
+    fn what_has_been_decided_is_left_alone_while_nothing_changes() {
+        for (most, [alone, among]) in [(2, [20, 15]), (4, [20, 15]), (2, [20, 24]), (4, [20, 24])] {
+            let mut trial = Trial::new(most);
+            // As far as times swing by themselves.
+            let swinging = |frame| [alone, among].map(|ms| ms + frame / 40 % 2 * ms / 5);
+            let (changes, _) = changes(&mut trial, 20_000, swinging);
+            assert_eq!(changes, 1);
+        }
+    }
+
+    #[test]
+    fn a_load_that_comes_and_goes_costs_few_trials() {
+        let mut trial = Trial::new(2);
+        let coming_and_going = |frame| [20, 15].map(|ms| ms * (1 + frame / 200 % 2));
+        let (changes, _) = changes(&mut trial, 100_000, coming_and_going);
+        assert!(changes < 30, "{changes}");
     }
 
     #[test]
