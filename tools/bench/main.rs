@@ -23,7 +23,7 @@ use munit_tools::bench::compare::compare;
 use munit_tools::bench::network::{Timing, measure_network};
 use munit_tools::bench::page::write_page;
 use munit_tools::bench::peers::PeerProgram;
-use munit_tools::bench::record::{Measurement, Record, read_records};
+use munit_tools::bench::record::{Measurement, Record, read_left_out, read_records};
 use munit_tools::bench::size::FrameSize;
 use munit_tools::bench::steps::measure_steps;
 use munit_tools::bench::subject::RunOptions;
@@ -226,7 +226,8 @@ struct VerifyArguments {
 
 #[derive(Args)]
 struct ReportArguments {
-    /// Folder of .json files, each with what one measurement printed
+    /// Folder of .json files, each with what one measurement printed; what failed is in the lines of
+    /// left-out.txt
     results: PathBuf,
     /// The page; its charts go into the folder beside it that has its name
     #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
@@ -361,6 +362,7 @@ fn verify_device(arguments: &VerifyArguments) -> anyhow::Result<()> {
 fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
     write_page(
         &read_records(&arguments.results)?,
+        &read_left_out(&arguments.results)?,
         &arguments.made_by,
         &arguments.page,
     )?;

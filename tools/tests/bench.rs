@@ -540,6 +540,8 @@ fn a_page_is_made_of_results() {
     let folder = tempfile::tempdir().unwrap();
     write_results(folder.path());
     let page = folder.path().join("figures.md");
+    let failed = "`munit-bench network --dim 512`: no memory";
+    std::fs::write(folder.path().join("left-out.txt"), failed).unwrap();
     let results = folder.path().to_str().unwrap();
     let output = bench(&["report", results, "--page", page.to_str().unwrap()]);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -561,6 +563,7 @@ fn a_page_is_made_of_results() {
         "| dim 8 | 1 of 128x128 | classic | 10 | munit-train fp32 | cpu, 2 threads | 110 | 102 | 118 | |",
         "| published | 10 | Slow <update> | cpu, 2 threads | 220 | 220 | 220 | 0.500 |",
         "munit-bench train --json",
+        "## Left out\n\n- `munit-bench network --dim 512`: no memory\n",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
@@ -573,6 +576,71 @@ fn a_page_is_made_of_results() {
     }
     let engines = std::fs::read_to_string(folder.path().join("figures").join(charts[0])).unwrap();
     assert!(engines.contains("Slow &amp; &lt;steady&gt;"), "{engines}");
+}
+
+/// Measures nothing: prints a record that is there already, or fails as programs do.
+const STAND_IN: &str = r#"#!/bin/sh
+case "$1 $*" in
+report*) exec "$MUNIT_BENCH" "$@" ;;
+*"--device cuda"*) exit 1 ;;
+"pipeline "*) echo 'munit-bench: no such element' >&2; exit 1 ;;
+"start "*) kill -9 $$ ;;
+compare*) cat "$RECORDS/0.json" ;;
+train*) cat "$RECORDS/6.json" ;;
+*) cat "$RECORDS/1.json" ;;
+esac
+"#;
+
+#[test]
+fn make_bench_says_on_its_page_what_it_had_to_leave_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["scripts", "target/release", "records", "programs"] {
+        std::fs::create_dir_all(path(name)).unwrap();
+    }
+    write_results(&path("records"));
+    let script = |name: &str, text: &str| {
+        std::fs::write(path(name), text).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path(name), executable).unwrap();
+    };
+    for name in ["bench", "common.sh"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts");
+        let text = std::fs::read_to_string(file.join(name)).unwrap();
+        script(&format!("scripts/{name}"), &text);
+    }
+    script("scripts/build", "#!/bin/sh\n");
+    script("programs/gst-launch-1.0", "#!/bin/sh\nexit 1\n");
+    script("target/release/munit-bench", STAND_IN);
+    // Of another run.
+    std::fs::create_dir(path("target/bench")).unwrap();
+    std::fs::write(path("target/bench/999-start.json"), "{}").unwrap();
+
+    let programs = std::env::var("PATH").unwrap();
+    let output = Command::new("bash")
+        .arg(path("scripts/bench"))
+        .env("QUICK", "1")
+        .env("PAGE", "page.md")
+        .env("MUNIT_BENCH", env!("CARGO_BIN_EXE_munit-bench"))
+        .env("RECORDS", path("records"))
+        .env("MUNITFILTER_CACHE", path("cache"))
+        .env("PATH", format!("{}:{programs}", path("programs").display()))
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    let page = std::fs::read_to_string(path("page.md")).unwrap();
+    for expected in [
+        "## In a pipeline\n\nNot measured.",
+        "- other engines: make bench-peers installs them\n",
+        "- `munit-bench pipeline --dim 16 --size 256x256 --device cpu --threads 0 --precision auto \
+         --rounds 2 --frames 3`: munit-bench: no such element\n",
+        "--times 2 --soak 5`: ended with status 137\n",
+    ] {
+        assert!(page.contains(expected), "{expected:?} is not in\n{page}");
+    }
+    assert_eq!(page.matches("`munit-bench start ").count(), 2, "{page}");
 }
 
 #[test]

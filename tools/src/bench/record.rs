@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -97,6 +98,20 @@ pub fn read_records(folder: &Path) -> Result<Vec<Record>> {
     files.sort();
     let records = files.iter().map(|file| read_file(file));
     Ok(records.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// The lines of `left-out.txt` in a folder of records, each a measurement that failed and why; none where
+/// there is no such file.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read_left_out(folder: &Path) -> Result<Vec<String>> {
+    let file = folder.join("left-out.txt");
+    match fs::read_to_string(&file) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(vec![]),
+        Err(error) => Err(error).with_context(|| format!("{}: cannot read", file.display())),
+    }
 }
 
 /// One record a line, or one record in several lines.

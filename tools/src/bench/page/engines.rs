@@ -16,7 +16,7 @@ impl Page {
         if results.is_empty() {
             line!(
                 self,
-                "Not measured: `make bench-peers` installs the other engines.\n"
+                "Not measured. `make bench-peers` installs the other engines.\n"
             );
             return;
         }

@@ -29,17 +29,22 @@ macro_rules! line {
 }
 use line;
 
-/// Writes the page to `file` and its charts into the folder beside it that has its name. `made_by`: the
-/// command that made all records.
+/// Writes the page to `file` and its charts into the folder beside it that has its name. `left_out`: what
+/// was to be measured and failed, a line each; `made_by`: the command that made all records.
 ///
 /// # Errors
 /// No records; records of several machines; a folder that cannot be written.
-pub fn write_page(records: &[Record], made_by: &str, file: &Path) -> Result<()> {
+pub fn write_page(
+    records: &[Record],
+    left_out: &[String],
+    made_by: &str,
+    file: &Path,
+) -> Result<()> {
     let folder = file.with_extension("");
     let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
         bail!("{}: is not the name of a page", file.display());
     };
-    let page = Page::new(records, made_by, name)?;
+    let page = Page::new(records, left_out, made_by, name)?;
     fs::create_dir_all(&folder).with_context(|| format!("{}: cannot write", folder.display()))?;
     for (chart, svg) in &page.charts {
         let path = folder.join(chart);
@@ -56,7 +61,7 @@ struct Page {
 }
 
 impl Page {
-    fn new(records: &[Record], made_by: &str, folder: &str) -> Result<Self> {
+    fn new(records: &[Record], left_out: &[String], made_by: &str, folder: &str) -> Result<Self> {
         let Some(first) = records.first() else {
             bail!("there are no records to write about");
         };
@@ -101,8 +106,20 @@ impl Page {
             Measurement::Train(result) => Some(result),
             _ => None,
         }));
+        page.left_out(left_out);
         page.commands(records);
         Ok(page)
+    }
+
+    fn left_out(&mut self, left_out: &[String]) {
+        if left_out.is_empty() {
+            return;
+        }
+        line!(self, "## Left out\n");
+        for one in left_out {
+            line!(self, "- {one}");
+        }
+        line!(self);
     }
 
     fn machine(&mut self, machine: &Machine) {
