@@ -87,8 +87,8 @@ enum Command {
         #[arg(long, default_value_t = EdgeOptions::default().detail, value_parser = share)]
         detail: f32,
     },
-    /// Print photographs as illustrations: a few tones, screened shadows, ink contours; palette,
-    /// screen and weight of line differ from picture to picture
+    /// Print photographs as illustrations: a few tones and ink contours; palette, texture (flat,
+    /// washed or engraved) and weight of line differ from picture to picture
     Illustrate {
         #[command(flatten)]
         set: Set,

@@ -1,11 +1,15 @@
-//! Printed illustrations from photographs: a few flat tones, shadows screened with dots or hatching,
-//! and ink contours on top.
+//! Printed illustrations from photographs: a few tones, flat, washed or engraved, and ink contours on
+//! top.
 //!
-//! Palette (shades of neighbouring hues, a poster's strong colours, a woodcut, a blueprint), screen and
-//! weight of line follow from a seed. All lengths follow the picture's shorter
-//! side, so that a print looks the same at any resolution.
+//! Palette (shades of neighbouring hues, a poster's strong colours, a woodcut, a blueprint), texture and
+//! weight of line follow from a seed. All lengths follow the picture's shorter side, so that a print
+//! looks the same at any resolution.
+//!
+//! Every mark follows from what the photograph shows around it. Screens of dots or strokes on a fixed
+//! grid would not: a convolutional generator knows no coordinates, so that it could not learn them,
+//! and in a video they would stand still while things move.
 
-use std::f32::consts::{FRAC_PI_4, TAU};
+use std::f32::consts::TAU;
 
 use image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
@@ -21,35 +25,26 @@ const REFERENCE_SIDE: f32 = 160.0;
 pub struct PrintStyle {
     /// Linear RGB of each tone from the darkest to the lightest, 3 to 6 of them.
     pub tones: Vec<[f32; 3]>,
-    /// Linear RGB of the contours and of the screen: darker than all tones, or lighter.
+    /// Linear RGB of the contours and of what the texture adds: darker than all tones, or lighter.
     pub ink: [f32; 3],
-    /// What darkens the shadows.
-    pub screen: Screen,
+    /// How tones meet.
+    pub texture: Texture,
     /// Deviation of the finer Gaussian of the contours, in pixels at a shorter side of 160.
     pub line_sigma: f32,
-    /// How readily a contour is drawn, about 0.8 (few) to 1.2 (many).
+    /// How readily a contour is drawn, about 0.8 (few) to 1.2 (many); 0 draws none.
     pub line_gain: f32,
 }
 
-/// The texture of the shadows; lengths in pixels at a shorter side of 160, angles in radians.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Screen {
-    /// Flat tones only.
-    None,
-    /// Halftone dots on a square grid.
-    Dots {
-        /// Distance between dots.
-        period: f32,
-        /// Rotation of the grid.
-        angle: f32,
-    },
-    /// Parallel strokes.
-    Hatching {
-        /// Distance between strokes.
-        period: f32,
-        /// Direction across the strokes.
-        angle: f32,
-    },
+/// How the tones of a print meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Texture {
+    /// Flat areas with sharp borders.
+    Flat,
+    /// Tones that run into one another, darker towards the borders of things, where water takes its
+    /// pigment.
+    Wash,
+    /// Flat areas, and strokes along lines of equal tone, which are the broader the darker it is.
+    Engraving,
 }
 
 impl PrintStyle {
@@ -63,26 +58,25 @@ impl PrintStyle {
             _ => blueprint(&mut random),
         };
         let ink_is_darkest = luminance(ink) < luminance(tones[0]);
-        let screen = match random.random_range(0..3) {
-            // A light screen would turn shadows into lights.
-            _ if !ink_is_darkest => Screen::None,
-            0 => Screen::None,
-            1 => Screen::Dots {
-                period: random.random_range(5.0..6.2),
-                angle: FRAC_PI_4 + random.random_range(-0.3..0.3),
-            },
-            _ => Screen::Hatching {
-                period: random.random_range(4.6..6.0),
-                angle: FRAC_PI_4 * random.random_range(0..4) as f32
-                    + random.random_range(-0.2..0.2),
-            },
+        let texture = match random.random_range(0..5) {
+            // What a light ink adds would turn shadows into lights.
+            _ if !ink_is_darkest => Texture::Flat,
+            0..=1 => Texture::Flat,
+            2..=3 => Texture::Wash,
+            _ => Texture::Engraving,
         };
+        // Tones alone carry a poster or a wash, but neither strokes nor a print of three tones.
+        let without_lines = ink_is_darkest && tones.len() > 3 && texture != Texture::Engraving;
         Self {
             tones,
             ink,
-            screen,
-            line_sigma: random.random_range(0.8..1.5),
-            line_gain: random.random_range(0.85..1.2),
+            texture,
+            line_sigma: random.random_range(0.6..1.6),
+            line_gain: if without_lines && random.random_range(0..4) == 0 {
+                0.0
+            } else {
+                random.random_range(0.85..1.2)
+            },
         }
     }
 }
@@ -183,15 +177,28 @@ pub fn illustrate(picture: &RgbImage, style: &PrintStyle) -> RgbImage {
             dx.at(x, y).hypot(dy.at(x, y))
         })
     };
+    let pigment = match style.texture {
+        Texture::Wash => {
+            let around = tone.gaussian(3.0 * unit);
+            Plane::from_fn(tone.width(), tone.height(), |x, y| {
+                0.4 * smoothstep(0.015, 0.12, (tone.at(x, y) - around.at(x, y)).abs())
+            })
+        }
+        Texture::Engraving => Plane::from_fn(tone.width(), tone.height(), |x, y| {
+            0.85 * stroke(tone.at(x, y), slope.at(x, y), unit)
+        }),
+        Texture::Flat => Plane::from_fn(tone.width(), tone.height(), |_, _| 0.0),
+    };
+    let softest = match style.texture {
+        Texture::Wash => 0.8 / style.tones.len() as f32,
+        Texture::Flat | Texture::Engraving => 0.004,
+    };
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let (column, row) = (x as usize, y as usize);
-        let value = tone.at(column, row);
-        let flat = tone_colour(&style.tones, value, slope.at(column, row));
-        let screened = style
-            .screen
-            .cover(x as f32 / unit, y as f32 / unit, value, unit);
-        let colour = mix(flat, style.ink, 0.75 * screened);
-        Rgb(encode(mix(colour, style.ink, contours.at(column, row))))
+        let softness = slope.at(column, row).max(softest);
+        let colour = tone_colour(&style.tones, tone.at(column, row), softness);
+        let textured = mix(colour, style.ink, pigment.at(column, row));
+        Rgb(encode(mix(textured, style.ink, contours.at(column, row))))
     })
 }
 
@@ -203,11 +210,10 @@ fn stretched(plane: &Plane) -> Plane {
     plane.map(|value| ((value - low) / range).clamp(0.0, 1.0))
 }
 
-/// The colour of a tone value 0 to 1. Borders between two tones are one pixel wide: `slope`, the
-/// tone's change per pixel, says how far a pixel's centre is from the border.
-fn tone_colour(tones: &[[f32; 3]], value: f32, slope: f32) -> [f32; 3] {
+/// The colour of a tone value 0 to 1. A border between two tones takes a range of `softness` values:
+/// the tone's change per pixel makes it one pixel wide.
+fn tone_colour(tones: &[[f32; 3]], value: f32, softness: f32) -> [f32; 3] {
     let count = tones.len() as f32;
-    let softness = slope.max(0.004);
     let mut colour = tones[0];
     for (i, &lighter) in tones.iter().enumerate().skip(1) {
         let border = i as f32 / count;
@@ -220,30 +226,16 @@ fn tone_colour(tones: &[[f32; 3]], value: f32, slope: f32) -> [f32; 3] {
     colour
 }
 
-impl Screen {
-    /// How much of a pixel the screen covers, 0 to 1: marks grow with the shadow's depth. The
-    /// position is in pixels at a shorter side of 160, of which `unit` real ones make one.
-    fn cover(&self, x: f32, y: f32, tone: f32, unit: f32) -> f32 {
-        let depth = 1.0 - smoothstep(0.2, 0.55, tone);
-        if depth <= 0.0 {
-            return 0.0;
-        }
-        let sharp = |inside: f32| (inside * unit + 0.5).clamp(0.0, 1.0);
-        match *self {
-            Screen::None => 0.0,
-            Screen::Dots { period, angle } => {
-                let (sin, cos) = angle.sin_cos();
-                let centred = |v: f32| (v / period - (v / period).round()) * period;
-                let distance = centred(x * cos + y * sin).hypot(centred(y * cos - x * sin));
-                sharp(depth.sqrt() * 0.42 * period - distance)
-            }
-            Screen::Hatching { period, angle } => {
-                let across = (x * angle.cos() + y * angle.sin()) / period;
-                let distance = (across - across.round()).abs() * period;
-                sharp(depth * 0.24 * period - distance)
-            }
-        }
-    }
+/// How much of a pixel the strokes of an engraving cover, 0 to 1. They lie along lines of equal tone
+/// in all but the lights; `slope`, the tone's change per pixel, turns a difference of tones into a
+/// distance. Lengths are those of a shorter side of 160, of which `unit` pixels make one.
+fn stroke(tone: f32, slope: f32, unit: f32) -> f32 {
+    const STEP: f32 = 1.0 / 12.0;
+    let depth = 1.0 - smoothstep(0.3, 0.75, tone);
+    let to_line = (tone / STEP - (tone / STEP).round()).abs() * STEP;
+    // Where the tone hardly changes, there is no line to follow.
+    let distance = to_line / slope.max(0.006 / unit);
+    ((0.9 * depth * unit - distance) + 0.5).clamp(0.0, 1.0) * smoothstep(0.0, 0.2, depth)
 }
 
 /// Ink contours, 0 to 1: the extended difference of Gaussians with a soft threshold
@@ -318,7 +310,8 @@ mod tests {
 
     fn plain(seed: u64) -> PrintStyle {
         PrintStyle {
-            screen: Screen::None,
+            texture: Texture::Flat,
+            line_gain: 1.0,
             ..PrintStyle::from_seed(seed)
         }
     }
@@ -336,12 +329,12 @@ mod tests {
     }
 
     #[test]
-    fn seeds_give_all_screens_all_counts_of_tones_and_hues_all_around() {
-        let (mut screens, mut counts, mut strongest) =
+    fn seeds_give_all_textures_all_counts_of_tones_and_hues_all_around() {
+        let (mut textures, mut counts, mut strongest) =
             (HashSet::new(), HashSet::new(), HashSet::new());
         for seed in 0..60 {
             let style = PrintStyle::from_seed(seed);
-            screens.insert(std::mem::discriminant(&style.screen));
+            textures.insert(style.texture);
             counts.insert(style.tones.len());
             let [r, g, b] = style.tones[1];
             strongest.insert(if r > g && r > b {
@@ -352,7 +345,7 @@ mod tests {
                 'b'
             });
         }
-        assert_eq!(screens.len(), 3);
+        assert_eq!(textures.len(), 3);
         assert_eq!(counts, HashSet::from([3, 4, 5, 6]));
         assert_eq!(strongest.len(), 3);
     }
@@ -371,7 +364,7 @@ mod tests {
                 assert!(luminance(paper) > 0.6, "seed {seed}");
             } else {
                 assert!(luminance(style.ink) > 2.0 * luminance(paper), "seed {seed}");
-                assert_eq!(style.screen, Screen::None, "seed {seed}");
+                assert_eq!(style.texture, Texture::Flat, "seed {seed}");
                 light_inks += 1;
             }
         }
@@ -397,27 +390,60 @@ mod tests {
     }
 
     #[test]
-    fn screens_darken_the_shadows_only() {
-        for screen in [
-            Screen::Dots {
-                period: 5.5,
-                angle: 0.8,
-            },
-            Screen::Hatching {
-                period: 5.0,
-                angle: 0.3,
-            },
-        ] {
-            let cover = |tone| {
-                let points = (0..100).flat_map(|y| (0..100).map(move |x| (x as f32, y as f32)));
-                points
-                    .map(|(x, y)| screen.cover(x, y, tone, 1.0))
-                    .sum::<f32>()
-                    / 10_000.0
+    fn strokes_follow_the_tone_and_thin_towards_the_lights() {
+        // Tones that change by 0.01 a pixel.
+        let cover = |from: f32, to: f32| {
+            let tones = (0..1000).map(|i| from + (to - from) * i as f32 / 1000.0);
+            tones.map(|tone| stroke(tone, 0.01, 1.0)).sum::<f32>() / 1000.0
+        };
+        assert!(
+            (0.15..0.6).contains(&cover(0.0, 0.25)),
+            "{}",
+            cover(0.0, 0.25)
+        );
+        assert!(cover(0.5, 0.75) < 0.5 * cover(0.0, 0.25));
+        assert_eq!(cover(0.75, 1.0), 0.0);
+        assert_eq!(stroke(0.125, 0.001, 1.0), 0.0);
+    }
+
+    #[test]
+    fn a_wash_runs_from_tone_to_tone() {
+        let colours = |texture| {
+            let style = PrintStyle {
+                texture,
+                ..plain(8)
             };
-            assert!((0.3..0.7).contains(&cover(0.0)), "{}", cover(0.0));
-            assert!((0.05..0.3).contains(&cover(0.4)), "{}", cover(0.4));
-            assert_eq!(cover(0.7), 0.0);
+            let print = illustrate(&photo(), &style);
+            print.pixels().copied().collect::<HashSet<_>>().len()
+        };
+        assert!(colours(Texture::Wash) > 2 * colours(Texture::Flat));
+    }
+
+    #[test]
+    fn what_moves_takes_its_print_along() {
+        let ball = |left: f32| {
+            RgbImage::from_fn(200, 160, |x, y| {
+                let (dx, dy) = (x as f32 - left, y as f32 - 80.0);
+                let lit = (150.0 - 2.0 * (dx + dy)).clamp(0.0, 255.0);
+                Rgb([if dx.hypot(dy) < 30.0 { lit as u8 } else { 90 }; 3])
+            })
+        };
+        for texture in [Texture::Flat, Texture::Wash, Texture::Engraving] {
+            let style = PrintStyle {
+                texture,
+                ..plain(8)
+            };
+            let (before, after) = (
+                illustrate(&ball(90.0), &style),
+                illustrate(&ball(97.0), &style),
+            );
+            for (x, y) in (30..130).flat_map(|x| (30..130).map(move |y| (x, y))) {
+                assert_eq!(
+                    before.get_pixel(x, y),
+                    after.get_pixel(x + 7, y),
+                    "{texture:?} at {x},{y}"
+                );
+            }
         }
     }
 
