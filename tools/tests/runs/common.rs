@@ -45,6 +45,17 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// Makes a folder `name` of pictures of the size of the others, whose pixels follow from their number and
+    /// place.
+    pub fn pictures(&self, name: &str, pixel: impl Fn(u32, u32, u32) -> Rgb<u8>) {
+        let folder = self.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        for number in 0..5 {
+            let picture = RgbImage::from_fn(44, 38, |x, y| pixel(number, x, y));
+            picture.save(folder.join(format!("{number}.png"))).unwrap();
+        }
+    }
+
     /// Runs `program` here with `arguments`, which spaces separate.
     pub fn run(&self, program: &str, arguments: &str) -> Output {
         self.command(program, arguments.split_whitespace())

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::common::{MUNIT_EXPORT, MUNIT_TRAIN, text};
 use crate::common::{Place, assert_says, config, failed, history, succeeded};
+use image::Rgb;
 use munit::Model;
 
 /// The configuration `folder.yaml` as `NAME.yaml` with other values, and the flags to train with it.
@@ -191,6 +192,117 @@ fn styles_without_effect_are_named_in_log_history_and_report() {
         "--resume run --iterations 14 --device cpu --threads 1",
     ));
     assert!(!errors.contains("direction a2b"), "{errors}");
+}
+
+/// The readings of a figure in a run's `losses.csv`.
+fn readings(place: &Place, run: &str, figure: &str) -> Vec<f64> {
+    let rows = place.losses(run);
+    let mut names = rows[0].split(',');
+    let column = names.position(|name| name == figure).unwrap();
+    let cells = rows[1..]
+        .iter()
+        .filter_map(|row| row.split(',').nth(column));
+    cells.filter_map(|cell| cell.parse().ok()).collect()
+}
+
+/// Trains with `changes` until something has gone wrong and asserts that `figure`, which was `healthy` at
+/// its first reading, is the reason, and that log, history and report say so with these words.
+#[track_caller]
+fn goes_wrong(
+    changes: &[(&str, &str)],
+    folders: &str,
+    [line, name]: [&str; 2],
+    figure: &str,
+    healthy: impl Fn(f64) -> bool,
+) {
+    let place = Place::new();
+    place.pictures("discs", |number, x, y| {
+        let (dx, dy) = (x as i32 - 10 - 5 * number as i32, y as i32 - 19);
+        let inside = dx * dx + dy * dy < 120;
+        Rgb(if inside { [120, 132, 140] } else { [128; 3] })
+    });
+    place.pictures("flat", |number, x, y| {
+        Rgb([128 + (x + number) as u8 % 5 * 3, 128, 120 + y as u8 % 3 * 4])
+    });
+    let often = [
+        ("log_iter", "3"),
+        ("watch_iter", "3"),
+        ("watch_after", "0"),
+        ("image_save_iter", "1000"),
+        ("image_display_iter", "1000"),
+        ("snapshot_save_iter", "1000"),
+        ("max_iter", "60"),
+    ];
+    let flags = with(&place, "wrong", &[&often[..], changes].concat());
+    let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{flags} {folders} --out run")));
+    let said = errors.lines().find(|said| said.contains(line));
+    let said = said.unwrap_or_else(|| panic!("{line:?} is not in: {errors}"));
+    assert_says(said, &["munit-train: iteration ", &format!("({name}). ")]);
+
+    let values = readings(&place, "run", figure);
+    assert!(healthy(values[0]), "{values:?}");
+    assert!(values.iter().any(|value| !healthy(*value)), "{values:?}");
+    let events = history(&place.path("run"));
+    let found = events.iter().filter(|(kind, _)| kind == "found");
+    let found: Vec<String> = found.map(|(_, number)| number.to_string()).collect();
+    let iteration = said.strip_prefix("munit-train: iteration ").unwrap();
+    let iteration = iteration.split(':').next().unwrap();
+    assert!(found.contains(&iteration.to_owned()), "{events:?}, {said}");
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    let capital = |text: &str| text[..1].to_uppercase() + &text[1..];
+    let (name, line) = (capital(name), capital(line));
+    assert_says(&page, &[&name, &line, &format!("at iteration {iteration}")]);
+}
+
+/// Nothing but reconstruction.
+const RECONSTRUCTS: [(&str, &str); 5] = [
+    ("lr", "0.01"),
+    ("gan_w", "0"),
+    ("recon_s_w", "0"),
+    ("recon_c_w", "0"),
+    ("recon_x_cyc_w", "0"),
+];
+
+#[test]
+fn a_discriminator_that_learns_much_faster_wins() {
+    goes_wrong(
+        &[("lr", "1e-7"), ("lr_dis", "0.01")],
+        "",
+        [
+            "the discriminator of domain b has won",
+            "discriminator saturation",
+        ],
+        "dis_accuracy_b",
+        |accuracy| accuracy < 0.99,
+    );
+}
+
+#[test]
+fn a_domain_of_one_look_makes_styles_fall_silent() {
+    goes_wrong(
+        &RECONSTRUCTS,
+        "--a datasets/shapes/trainA --b flat",
+        [
+            "styles have no visible effect in direction a2b",
+            "mode collapse",
+        ],
+        "diversity_a2b",
+        |diversity| diversity > 2.0 / 255.0,
+    );
+}
+
+#[test]
+fn domains_that_hardly_differ_are_translated_into_themselves() {
+    goes_wrong(
+        &RECONSTRUCTS,
+        "--a discs --b discs",
+        [
+            "translations in direction a2b are their inputs",
+            "identity collapse",
+        ],
+        "identity_distance_a2b",
+        |distance| distance > 8.0 / 255.0,
+    );
 }
 
 #[test]
