@@ -673,15 +673,16 @@ fn warm_up_leaves_the_translation_alone() {
     let mut cold = translator(&model, Direction::A2b, Precision::Auto);
     let expected = cold.translate_tensor(&picture, &style).unwrap();
     let mut warm = translator(&model, Direction::A2b, Precision::Auto);
-    warm.warm_up(48, 32, &TranslateOptions::default()).unwrap();
-    assert_eq!(
-        difference(&warm.translate_tensor(&picture, &style).unwrap(), &expected),
-        0.0
-    );
-    let error = warm
-        .warm_up(0, 32, &TranslateOptions::default())
-        .unwrap_err();
-    assert!(matches!(error, Error::Picture(_)), "{error}");
+    let options = TranslateOptions::default();
+    for format in PictureFormat::ALL {
+        warm.warm_up(format, 48, 32, &options).unwrap();
+        assert_eq!(
+            difference(&warm.translate_tensor(&picture, &style).unwrap(), &expected),
+            0.0
+        );
+        let error = warm.warm_up(format, 0, 32, &options).unwrap_err();
+        assert!(matches!(error, Error::Picture(_)), "{error}");
+    }
 }
 
 /// The tests of this file once more on what slower processors have.

@@ -1,5 +1,6 @@
 //! A model that is brought to its device, ready to translate.
 
+use gst_video::VideoInfo;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use munit::{Direction, style_file};
 
 use super::loaded_model::LoadedModel;
 use super::model_search::find_model;
+use super::picture;
 use super::problem::Problem;
 use super::settings::{EngineSettings, FrameSettings};
 
@@ -34,18 +36,29 @@ impl Engine {
         })
     }
 
-    /// Translates a frame of this width and height, so that the first one is not late.
+    /// Translates a frame like those of `info`, so that the first one is not late.
     pub fn warm_up(
         &mut self,
-        frame: (usize, usize),
+        info: &VideoInfo,
         size: u32,
         settings: &FrameSettings,
     ) -> Result<(), Problem> {
-        let (width, height) = frame;
-        self.translator
-            .warm_up(width, height, &settings.options(frame, size))
+        warm_up(&mut self.translator, info, size, settings)
             .map_err(|error| Problem::with_model(&self.model.path, &error))
     }
+}
+
+/// Warms a translator up for frames like those of `info`, the network running at `size`.
+pub(super) fn warm_up(
+    translator: &mut Translator,
+    info: &VideoInfo,
+    size: u32,
+    settings: &FrameSettings,
+) -> munit::Result<()> {
+    let (width, height) = picture::frame_size(info);
+    let options = settings.options((width, height), size);
+    let format = picture::picture_format(info.format())?;
+    translator.warm_up(format, width, height, &options)
 }
 
 /// What is known of a model, with the styles that a person has saved beside it, which go before

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use gst_video::VideoInfo;
 use munit::StyleCode;
 
 use super::engine::{Engine, metadata_with_own_styles};
@@ -142,9 +143,9 @@ impl MunitFilter {
         stats_structure(&mut lock(&self.statistics), translated, in_use.as_ref())
     }
 
-    /// Width and height of the frames, once known.
-    pub(super) fn frame_size(&self) -> Option<(usize, usize)> {
-        lock(&self.stream).frame_size()
+    /// What the frames are, once known.
+    pub(super) fn frame_info(&self) -> Option<VideoInfo> {
+        lock(&self.stream).info()
     }
 
     /// Whether a second video is linked, whose style can be followed.

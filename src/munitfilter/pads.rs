@@ -24,10 +24,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// Width and height of the frames, once known.
-    pub fn frame_size(&self) -> Option<(usize, usize)> {
-        let info = self.info.as_ref()?;
-        Some((info.width() as usize, info.height() as usize))
+    /// What the frames are, once known.
+    pub fn info(&self) -> Option<VideoInfo> {
+        self.info.clone()
     }
 
     /// Time from one frame to the next, if the frame rate is known and constant.
@@ -91,8 +90,8 @@ impl MunitFilter {
         let proportion =
             (counts.processed + counts.dropped) as f64 / counts.processed.max(1) as f64;
         let own = self
-            .frame_size()
-            .map_or(1, |(width, height)| width.min(height));
+            .frame_info()
+            .map_or(1, |info| info.width().min(info.height()));
         let share = f64::from(self.inference_size()) / own.max(1) as f64;
         let quality = (FULL_QUALITY * share.min(1.0)) as i32;
         gst::debug!(CAT, imp = self, "{pts:?} gives way to a newer frame");

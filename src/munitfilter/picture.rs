@@ -36,12 +36,18 @@ pub(super) fn template_caps() -> gst::Caps {
         .build()
 }
 
-fn picture_format(format: VideoFormat) -> munit::Result<PictureFormat> {
+/// What the translator calls a format.
+pub(super) fn picture_format(format: VideoFormat) -> munit::Result<PictureFormat> {
     FORMATS
         .iter()
         .find(|(known, _)| *known == format)
         .map(|(_, picture)| *picture)
         .ok_or_else(|| munit::Error::Picture(format!("{format} frames cannot be translated")))
+}
+
+/// Width and height of a frame.
+pub(super) fn frame_size(info: &VideoInfo) -> (usize, usize) {
+    (info.width() as usize, info.height() as usize)
 }
 
 /// Bytes from the first to the last pixel of a plane whose rows are `stride` bytes apart.

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::settings::{EngineSettings, StyleSettings};
 use super::style_choice::{self, StyleSource};
 use super::style_path::StylePath;
-use super::{CAT, StyleMode, imp, log_libtorch_warnings};
+use super::{CAT, StyleMode, imp, log_libtorch_warnings, picture};
 
 /// What the planner takes over before its next frame.
 #[derive(Default)]
@@ -159,10 +159,13 @@ impl Preparer {
         }
         gst::info!(CAT, imp = filter, "loading {wanted:?}");
         let loaded = Engine::load(&wanted, &filter.model_folders()).and_then(|mut engine| {
-            if let Some(size) = filter.frame_size() {
+            if let Some(info) = filter.frame_info() {
                 let settings = filter.frame_settings();
-                let largest = engine.model.size_limits(size, &settings).largest;
-                engine.warm_up(size, filter.inference_size().min(largest), &settings)?;
+                let limits = engine
+                    .model
+                    .size_limits(picture::frame_size(&info), &settings);
+                let size = filter.inference_size().min(limits.largest);
+                engine.warm_up(&info, size, &settings)?;
             }
             Ok(engine)
         });

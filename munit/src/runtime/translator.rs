@@ -562,24 +562,35 @@ impl Translator {
         Ok(Tensor::f_cat(&translations, 0)?)
     }
 
-    /// Runs once at this picture size, so that the first frame is not late.
+    /// Translates a picture of this format and size and forgets it, so that the first frame is not late.
+    ///
+    /// On a CUDA device the convolutions are chosen meanwhile, for the calling thread, and a graph is
+    /// recorded, which then serves on any thread.
     ///
     /// # Errors
     /// As [`Self::translate`].
     pub fn warm_up(
         &mut self,
+        format: PictureFormat,
         width: usize,
         height: usize,
         options: &TranslateOptions,
     ) -> Result<()> {
-        let row = 3 * width;
-        let input = vec![0; row * height];
-        let mut output = vec![0; row * height];
+        let row = format.pixel_bytes() * width;
+        let plane = row * height;
+        let input = vec![0; plane];
+        let mut output = vec![0; plane * format.planes()];
         let style = StyleCode::zeros(self.style_dim());
-        let input = PictureRef::new(PictureFormat::Rgb, width, height, &[(&input, row)])?;
-        let mut output =
-            PictureMut::new(PictureFormat::Rgb, width, height, vec![(&mut output, row)])?;
-        self.translate(&input, &mut output, &style, options)
+        let planes = vec![(&input[..], row); format.planes()];
+        let input = PictureRef::new(format, width, height, &planes)?;
+        let planes = output.chunks_mut(plane.max(1)).map(|plane| (plane, row));
+        let mut output = PictureMut::new(format, width, height, planes.collect())?;
+        self.translate(&input, &mut output, &style, options)?;
+        let can_be_recorded = |frame: &Frame| frame.can_be_recorded(self.chosen);
+        if self.with_graphs && self.frame.as_ref().is_some_and(can_be_recorded) {
+            self.translate(&input, &mut output, &style, options)?;
+        }
+        Ok(())
     }
 
     /// The style code of a picture of the target domain, which is first brought to the size of
@@ -922,6 +933,20 @@ mod tests {
             assert!(with_graphs, "tried before the convolutions are chosen");
             assert_eq!(frame(), (first.clone(), false));
             assert_eq!(frame(), (first, false));
+        }
+
+        #[test]
+        fn a_warm_translator_has_memory_for_the_format_and_has_been_recorded() {
+            let model = random_model(&small(Family::Munit), 4);
+            for format in [PictureFormat::Bgrx, PictureFormat::Rgbp] {
+                let mut translator = translator(&model, Direction::A2b, Precision::Fp32);
+                let options = TranslateOptions::default();
+                translator.warm_up(format, 24, 20, &options).unwrap();
+                let layout = translator.frame.as_ref().map(Frame::layout).unwrap();
+                assert_eq!((layout.input, layout.output), (format, format));
+                // Nothing can be recorded here, which trying to has shown.
+                assert!(!translator.with_graphs);
+            }
         }
 
         #[test]

@@ -170,6 +170,31 @@ impl Course {
         state.most_in_flight
     }
 
+    /// Has so many more translators of the model in use, beside the one used last, warmed up.
+    ///
+    /// # Errors
+    /// The first that one meets; those before it are kept.
+    pub fn warm_up(
+        &self,
+        more: usize,
+        warm_up: impl Fn(&mut Translator) -> munit::Result<()>,
+    ) -> munit::Result<()> {
+        let model = self.model();
+        let mut warm = vec![self.borrow(&model)];
+        let mut done = Ok(());
+        while done.is_ok() && warm.len() <= more {
+            let mut translator = self.borrow(&model);
+            done = warm_up(&mut translator);
+            if done.is_ok() {
+                warm.push(translator);
+            }
+        }
+        for translator in warm.into_iter().rev() {
+            self.give_back(&model, translator);
+        }
+        done
+    }
+
     // For the workers.
 
     /// While this is held, frames are translated beside each other.
@@ -285,5 +310,38 @@ impl Course {
             size,
             warning,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use munit::Direction;
+    use munit::runtime::{DeviceChoice, Precision};
+
+    use super::*;
+    use crate::munitfilter::model_search::DEFAULT_MODEL;
+
+    #[test]
+    fn all_that_work_at_once_are_warmed_up() {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("models")
+            .join(DEFAULT_MODEL);
+        let (direction, device) = (Direction::A2b, DeviceChoice::Cpu);
+        let model = LoadedModel::load(&shipped, direction, device, Precision::Fp32)
+            .unwrap_or_else(|problem| panic!("{}", problem.text));
+        let course = Course::new(model);
+        assert_eq!(course.allow_in_flight(3), 3);
+        let warmed = std::cell::Cell::new(0);
+        let count = |_: &mut Translator| {
+            warmed.set(warmed.get() + 1);
+            Ok(())
+        };
+        course.warm_up(2, count).unwrap();
+        assert_eq!((warmed.get(), course.state().translators.len()), (2, 3));
+        let refuse = |_: &mut Translator| Err(munit::Error::Picture(String::new()));
+        assert!(course.warm_up(2, refuse).is_err());
+        course.warm_up(0, refuse).unwrap();
     }
 }

@@ -19,8 +19,9 @@ use super::course::Course;
 use super::exchange::{Frame, Job, Work};
 use super::in_flight::{Situation, Trial, share_of_threads, working_memory};
 use super::worker::{Failure, Plan, Promise, Task, Translated, Worker};
-use crate::munitfilter::engine::Engine;
+use crate::munitfilter::engine::{Engine, warm_up};
 use crate::munitfilter::governor::Governor;
+use crate::munitfilter::picture::frame_size;
 use crate::munitfilter::preparer::{Mailbox, Preparer, StyleUpdate};
 use crate::munitfilter::problem::Problem;
 use crate::munitfilter::report;
@@ -91,10 +92,6 @@ struct Staff {
 
 /// Getting an output frame takes longer than this only if none is free.
 const POOL_IS_DRY: Duration = Duration::from_millis(1);
-
-fn frame_size(info: &VideoInfo) -> (usize, usize) {
-    (info.width() as usize, info.height() as usize)
-}
 
 impl Planner {
     pub fn new(
@@ -215,9 +212,10 @@ impl Planner {
     /// the first frame comes.
     fn start_size(&mut self, filter: &imp::MunitFilter) -> Result<(), Failure> {
         self.take_mail(filter);
-        let Some(frame) = self.info.as_ref().map(frame_size) else {
+        let Some(info) = self.info.clone() else {
             return Ok(());
         };
+        let frame = frame_size(&info);
         let settings = filter.frame_settings();
         let limits = self.course.model().size_limits(frame, &settings);
         self.course.begin(Governor::new(limits));
@@ -231,14 +229,22 @@ impl Planner {
                 // Small sizes tell the cost of a large one without its wait.
                 let measured = governor
                     .probe_sizes()
-                    .map(|size| self.measure(filter, frame, size, &settings));
+                    .map(|size| self.measure(filter, &info, size, &settings));
                 if let [Some(small), Some(medium)] = measured {
                     let work = [small, medium].map(|work| work + settings.debug_work());
                     governor.start_with(work, self.course.budget(interval));
                 }
             }
-            if let Some(work) = self.measure(filter, frame, governor.size(), &settings) {
+            if let Some(work) = self.measure(filter, &info, governor.size(), &settings) {
                 filter.start_latency(work + settings.debug_work());
+                let warmed = self
+                    .course
+                    .warm_up(workers.saturating_sub(1), |translator| {
+                        warm_up(translator, &info, governor.size(), &settings)
+                    });
+                if let Err(error) = warmed {
+                    gst::warning!(CAT, imp = filter, "warm-up: {error}");
+                }
             }
             self.stalled_until = Some(Instant::now());
             self.course.begin(governor);
@@ -251,14 +257,13 @@ impl Planner {
     fn measure(
         &self,
         filter: &imp::MunitFilter,
-        frame: (usize, usize),
+        info: &VideoInfo,
         size: u32,
         settings: &FrameSettings,
     ) -> Option<Duration> {
         let model = self.course.model();
         let mut translator = self.course.borrow(&model);
-        let options = settings.options(frame, size);
-        let mut run = || translator.warm_up(frame.0, frame.1, &options);
+        let mut run = || warm_up(&mut translator, info, size, settings);
         let work = run().and_then(|()| {
             let begin = Instant::now();
             run()?;
