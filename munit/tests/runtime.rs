@@ -125,6 +125,27 @@ fn bf16_is_close_to_fp32() {
     }
 }
 
+/// Run for every set of instructions by the last test of this file.
+#[test]
+fn the_format_is_what_the_processor_is_fast_in() {
+    let Ok(processor) = std::fs::read_to_string("/proc/cpuinfo") else {
+        return;
+    };
+    let maximum = std::env::var("MUNIT_MAX_CPU_ISA").unwrap_or_else(|_| "amx".to_owned());
+    let has = |name: &str, flag: &str| {
+        let sets = ["none", "avx2", "avx512", "avx512-bf16", "amx"];
+        let place = |name: &str| sets.iter().position(|set| *set == name);
+        place(name) <= place(&maximum) && processor.split_whitespace().any(|word| word == flag)
+    };
+    let expected = match processor.contains("GenuineIntel") {
+        _ if has("amx", "amx_bf16") => Precision::Bf16,
+        false if has("avx512-bf16", "avx512_bf16") => Precision::Bf16,
+        _ => Precision::Fp32,
+    };
+    let automatic = Precision::Auto.resolve(tch::Device::Cpu).unwrap();
+    assert_eq!(automatic, expected, "{maximum}");
+}
+
 #[test]
 fn threads_change_no_bit_of_a_picture() {
     let architecture = small(Family::Munit);

@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use munit::config::{Activation, GeneratorConfig, Padding};
 use munit::layout::expected_weights;
 use munit::networks::{Generator, ParameterStore};
-use munit::{Architecture, Direction, Domain, Family, Model};
+use munit::runtime::{DeviceChoice, Precision, Translator};
+use munit::{Architecture, Direction, Domain, Family, Model, StyleCode};
 use munit_tools::import::{Unwritten, import};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -304,6 +305,68 @@ fn published_kinds_of_checkpoints_translate_as_the_reference_does() {
                     difference < 3e-5,
                     "{name} {container} {output}: {difference}"
                 );
+            }
+        }
+    }
+}
+
+/// What translates frames, with each set of instructions, against what the authors' networks gave.
+#[test]
+fn frames_are_those_of_the_reference() {
+    let this = "frames_are_those_of_the_reference";
+    const SET: &str = "MUNIT_MAX_CPU_ISA";
+    if std::env::var_os(SET).is_none() {
+        for maximum in ["none", "avx2", "avx512", "avx512-bf16"] {
+            let tests = Command::new(std::env::current_exe().unwrap())
+                .args([this, "--exact"])
+                .env(SET, maximum)
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&tests.stdout);
+            let passed = tests.status.success() && told.contains("1 passed");
+            assert!(passed, "{maximum}: {told}");
+        }
+    }
+    for name in ["munit_tiny", "munit_vgg", "unit_tiny"] {
+        let bytes = std::fs::read(reference(&format!("{name}.safetensors"))).unwrap();
+        let vectors = SafeTensors::deserialize(&bytes).unwrap();
+        let checkpoint = reference(&format!("{name}_gen_zip.pt"));
+        let model = import(&checkpoint, &Unwritten::default()).unwrap();
+        let mut cases = vec![
+            (Direction::A2b, "x_a", "fwd.s_b", "fwd.x_ab"),
+            (Direction::B2a, "x_b", "fwd.s_a", "fwd.x_ba"),
+        ];
+        if model.metadata.architecture.family == Family::Munit {
+            cases.push((Direction::A2b, "fwd.wide.x_a", "fwd.s_b", "fwd.wide.x_ab"));
+        }
+        for (direction, input, style, output) in cases {
+            let (pictures, expected) = (vector(&vectors, input), vector(&vectors, output));
+            for precision in [Precision::Fp32, Precision::Bf16] {
+                let mut translator =
+                    Translator::new(&model, direction, DeviceChoice::Cpu, precision).unwrap();
+                for number in 0..pictures.size()[0] {
+                    let code = match translator.style_dim() {
+                        0 => vec![],
+                        _ => Vec::try_from(vector(&vectors, style).get(number).flatten(0, -1))
+                            .unwrap(),
+                    };
+                    let style = StyleCode::new(code, translator.style_dim()).unwrap();
+                    let translated = translator
+                        .translate_tensor(&pictures.narrow(0, number, 1), &style)
+                        .unwrap();
+                    let error = translated - expected.narrow(0, number, 1);
+                    let largest = error.abs().max().double_value(&[]);
+                    let square = error.square().mean(Kind::Float).double_value(&[]);
+                    let psnr = 10.0 * (4.0 / square).log10();
+                    let is_close = match precision {
+                        Precision::Fp32 => largest < 3e-5,
+                        _ => psnr > 40.0 && largest > 3e-5,
+                    };
+                    assert!(
+                        is_close,
+                        "{name} {output} {precision}: {largest}, {psnr} dB"
+                    );
+                }
             }
         }
     }
