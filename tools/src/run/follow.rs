@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use tch::Device;
 
+use super::crowding::Crowding;
 use super::perceptual::load_perceptual;
 use super::problem::explain;
 use super::stop::stop_on_signals;
@@ -71,6 +72,7 @@ struct Follower {
     pictures: Pair<PictureSet>,
     trainer: Trainer,
     loader: Loader,
+    crowding: Crowding,
 }
 
 impl Follower {
@@ -98,12 +100,16 @@ impl Follower {
             pictures,
             trainer,
             loader: Loader::new(a, b, settings, iteration)?,
+            crowding: Crowding::begin(),
         })
     }
 
     fn train(&mut self, ranks: &Ranks, stop: &AtomicBool) -> Result<()> {
         let Self {
-            trainer, loader, ..
+            trainer,
+            loader,
+            crowding,
+            ..
         } = self;
         let config = trainer.config().clone();
         let batch = loader
@@ -118,6 +124,7 @@ impl Follower {
             })
             .map_err(|error| explain(error, &config))?;
         losses.agree(ranks, stop.load(Ordering::Relaxed))?;
+        crowding.heed();
         Ok(())
     }
 }

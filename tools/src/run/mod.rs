@@ -2,6 +2,7 @@
 
 mod beginning;
 mod check;
+mod crowding;
 mod folder;
 mod follow;
 mod perceptual;

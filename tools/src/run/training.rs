@@ -8,6 +8,7 @@ use tch::{Device, Tensor};
 
 use super::atomic_text;
 use super::beginning::first_trainer;
+use super::crowding::Crowding;
 use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::pictures::loader_settings;
@@ -63,6 +64,7 @@ pub(super) struct Training<'r> {
     sheet_time: Duration,
     preview: Option<Preview>,
     ranks: &'r Ranks,
+    crowding: Crowding,
     /// Whether this process or another has been asked to stop.
     stopped: bool,
     /// Iterations done in the newest checkpoint.
@@ -146,6 +148,7 @@ impl<'r> Training<'r> {
             history,
             preview,
             ranks,
+            crowding: Crowding::begin(),
             stopped: false,
             sheet_time: Duration::ZERO,
         };
@@ -279,6 +282,7 @@ impl<'r> Training<'r> {
             self.gradient_penalties = Some(computed);
         }
         let lost = self.read(&losses)?;
+        self.crowding.heed();
         self.progress.advance(self.trainer.iteration);
         if lost.is_some() {
             return Ok(lost);

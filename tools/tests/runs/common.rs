@@ -1,6 +1,9 @@
 //! Folders of small pictures, and the programs run on them.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -178,6 +181,26 @@ impl Running {
     /// From now on nobody reads its standard error.
     pub fn close_errors(&mut self) {
         self.child().stderr = None;
+    }
+
+    /// From now on it has to wait for ever when it writes on standard error, as at a terminal that is
+    /// halted.
+    pub fn halt_errors(&mut self) {
+        let errors = self.child().stderr.as_ref().unwrap().as_raw_fd();
+        // The pipe's other end once more, that alone does not wait.
+        let mut end = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(format!("/proc/self/fd/{errors}"))
+            .unwrap();
+        for size in [1 << 16, 1 << 12, 1] {
+            while end.write(&vec![b'\n'; size]).is_ok() {}
+        }
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child().try_wait().unwrap().is_none()
     }
 
     /// The most memory that it has taken by its end, in bytes.

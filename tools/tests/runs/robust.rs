@@ -354,3 +354,26 @@ fn signals_that_come_together_stop_a_run_once() {
     let reached = place.losses("run").len() as u64 - 1;
     assert!(place.checkpoint("run", reached).exists(), "{errors}");
 }
+
+/// A run that cannot go on, not even with its end, as long as nobody reads what it says.
+#[test]
+fn another_signal_later_on_ends_a_run_at_once() {
+    let place = Place::new();
+    let mut running = place.start_training("--out run --iterations 1000000");
+    running.wait_for_rows(&place.path("run"), 2);
+    running.halt_errors();
+    let mut signals = 0;
+    while running.is_running() {
+        assert!(signals < 200, "it does not end");
+        running.signal("INT");
+        signals += 1;
+        // Longer than two of them are the same wish.
+        std::thread::sleep(Duration::from_millis(1100));
+    }
+    assert!(signals > 1);
+    assert_eq!(running.wait().0, Some(130));
+    // What was saved stays.
+    let reached = place.losses("run").len() as u64 - 1;
+    let end = format!("--resume run --iterations {}", reached + 2);
+    succeeded(place.train(&end));
+}
