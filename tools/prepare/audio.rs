@@ -19,6 +19,8 @@ use crate::tracks::{Found, format, is_kind, lead_nowhere, look_at_tracks};
 const PATIENCE: gst::ClockTime = gst::ClockTime::from_mseconds(50);
 /// Pieces of sound between the one who reads them and the one who wants them.
 const PIECES_IN_FLIGHT: u32 = 16;
+/// How long a muxer may take for a single piece.
+const REHEARSAL: gst::ClockTime = gst::ClockTime::from_seconds(10);
 /// Less may be silence that a decoder leaves out.
 const LEAST_MISSING: gst::ClockTime = gst::ClockTime::from_mseconds(500);
 /// Of sound that does not say how many it has.
@@ -84,13 +86,29 @@ impl AudioReader {
     /// A sentence, if the sound cannot be read or written.
     pub fn open(video: &Path, container: Container) -> Result<Option<Self>> {
         let tracks = Arc::default();
-        match Self::begin(video, container, true, &tracks) {
+        match Self::begin_rehearsed(video, container, true, &tracks) {
             // The container does not take it in this form after all.
             Err(_) if matches!(locked(&tracks).choice, Choice::Taken(Carried::Copied)) => {
-                Self::begin(video, container, false, &Arc::default())
+                Self::begin_rehearsed(video, container, false, &Arc::default())
             }
             begun => begun,
         }
+    }
+
+    /// The same, once the muxer has taken its first piece. Formats say only in part what muxers take.
+    fn begin_rehearsed(
+        video: &Path,
+        container: Container,
+        may_copy: bool,
+        tracks: &Arc<Mutex<Tracks>>,
+    ) -> Result<Option<Self>> {
+        let begun = Self::begin(video, container, may_copy, tracks)?;
+        if let Some(reader) = &begun
+            && let (Some(caps), Some(piece)) = (&reader.caps, &reader.first)
+        {
+            rehearse(container.muxer, caps, piece)?;
+        }
+        Ok(begun)
     }
 
     fn begin(
@@ -370,6 +388,39 @@ impl Track {
             .caps()
             .is_some_and(|taken| taken.can_intersect(&caps))
     }
+}
+
+/// Puts a piece of sound into a file that nobody keeps, to see whether `muxer` takes it.
+///
+/// # Errors
+/// A sentence, if it does not.
+fn rehearse(muxer: &str, caps: &gst::Caps, piece: &gst::Buffer) -> Result<()> {
+    // Muxers want to go back in what they have written.
+    let file = tempfile::NamedTempFile::new().context("no temporary file can be made")?;
+    let sound = gst_app::AppSrc::builder()
+        .caps(caps)
+        .format(gst::Format::Time)
+        .build();
+    let (container, sink) = (made(muxer)?, made("filesink")?);
+    sink.set_property("location", file.path());
+    let pipeline = gst::Pipeline::new();
+    pipeline.add_many([sound.upcast_ref(), &container, &sink])?;
+    sound.link_pads(None, &container, Some("audio_%u"))?;
+    container.link(&sink)?;
+    sound.push_buffer(piece.clone())?;
+    sound.end_of_stream()?;
+    let bus = pipeline.bus().context("the pipeline has no bus")?;
+    // Why it does not start stands on the bus.
+    let _ = pipeline.set_state(gst::State::Playing);
+    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+    let end = bus.timed_pop_filtered(REHEARSAL, &ends);
+    // Nothing is left to do where stopping fails.
+    let _ = pipeline.set_state(gst::State::Null);
+    ensure!(
+        end.is_some_and(|end| end.type_() == gst::MessageType::Eos),
+        "{muxer} does not take it"
+    );
+    Ok(())
 }
 
 /// Closes the choice of tracks at the end of what comes out of `pad`.

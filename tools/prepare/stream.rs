@@ -79,7 +79,7 @@ pub fn decode(video: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Frames that break off before their end; a name that no container goes by, a missing encoder, a full disk.
-/// Sound that cannot be had is none.
+/// Sound that cannot be read, or that the container refuses in every form, is left out.
 pub fn encode(video: &Path, audio_of: Option<&Path>) -> Result<()> {
     gst::init().context("GStreamer does not start")?;
     let container = Container::of(video)?;

@@ -23,8 +23,9 @@ struct Arguments {
     ///
     /// Folders are searched with all folders in them. Videos (.mp4, .mkv, .webm, .mov, .avi, …) need
     /// GStreamer, which munit-prepare brings in; the translation has their sound, as it is where the
-    /// container of OUT takes it, else encoded anew. A tensor has the shape [N, C, H, W] and
-    /// values in [-1, 1]; #NAME can be left out if the file holds one tensor.
+    /// container of OUT takes it, else encoded anew; of several tracks of sound it has the first. A tensor
+    /// has the shape [N, C, H, W] and values in [-1, 1]; #NAME can be left out if the file holds one
+    /// tensor.
     #[arg(value_name = "IN")]
     input: PathBuf,
 

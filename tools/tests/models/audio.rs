@@ -280,6 +280,35 @@ fn sound_that_cannot_be_decoded_is_left_out_with_a_sentence() {
 }
 
 #[test]
+fn sound_that_the_muxer_refuses_costs_no_picture() {
+    let place = workplace();
+    record_flash(
+        &place.path("whole.mov"),
+        "x264enc ! h264parse",
+        "avenc_alac",
+        "qtmux",
+    );
+    let mut clip = std::fs::read(place.path("whole.mov")).unwrap();
+    // The box without which nobody knows how this sound is encoded; its format is still one that the
+    // container takes.
+    let at = clip.windows(4).rposition(|name| name == b"alac").unwrap();
+    clip[at..at + 4].copy_from_slice(b"none");
+    std::fs::write(place.path("clip.mov"), clip).unwrap();
+    for output in ["out.mp4", "out.mov"] {
+        let done = translated(&place, &format!("whole.mov {output}"));
+        assert_eq!(done["audio"], "copied", "{done}");
+        let done = translated(&place, &format!("clip.mov {output}"));
+        assert_eq!(done["audio"], "left-out", "{done}");
+        let told = done["problems"][0].as_str().unwrap();
+        assert!(
+            told.starts_with("the sound of clip.mov is left out: "),
+            "{told}"
+        );
+        assert_eq!(tracks(&place.path(output)), ["video/x-h264"]);
+    }
+}
+
+#[test]
 fn sound_without_an_encoder_is_left_out_with_what_to_do() {
     let place = workplace();
     record_flash(&place.path("clip.avi"), JPEG, PCM, "avimux");
