@@ -251,32 +251,28 @@ pub fn save(
 
 /// Whether the file at `path` says that it is a checkpoint; it may still be damaged.
 pub fn is_checkpoint(path: &Path) -> bool {
-    let header = || -> Option<serde_json::Value> {
-        let mut file = fs::File::open(path).ok()?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).ok()?;
-        let mut text = Vec::new();
-        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER))
-            .read_to_end(&mut text)
-            .ok()?;
-        serde_json::from_slice(&text).ok()
-    };
-    header().is_some_and(|header| header["__metadata__"][METADATA_KEY].is_string())
+    entries(path).is_some_and(|entries| text_in(&entries).is_some())
 }
 
 /// What the checkpoint at `path` says about itself; `None` if it is damaged. Reads its header alone.
 pub fn header(path: &Path) -> Option<CheckpointHeader> {
+    serde_json::from_str(text_in(&entries(path)?)?).ok()
+}
+
+/// What stands at the beginning of a safetensors file. Of a damaged one no more is read than is ever there.
+fn entries(path: &Path) -> Option<Map<String, Value>> {
     let mut file = File::open(path).ok()?;
     let mut length = [0; size_of::<u64>()];
     file.read_exact(&mut length).ok()?;
-    // As long as the header says that it is, and never longer than the file.
     let mut entries = Vec::new();
-    file.take(u64::from_le_bytes(length))
+    file.take(u64::from_le_bytes(length).min(LONGEST_HEADER))
         .read_to_end(&mut entries)
         .ok()?;
-    let entries: Map<String, Value> = serde_json::from_slice(&entries).ok()?;
-    let text = entries.get("__metadata__")?.get(METADATA_KEY)?.as_str()?;
-    serde_json::from_str(text).ok()
+    serde_json::from_slice(&entries).ok()
+}
+
+fn text_in(entries: &Map<String, Value>) -> Option<&str> {
+    entries.get("__metadata__")?.get(METADATA_KEY)?.as_str()
 }
 
 impl Checkpoint {

@@ -42,6 +42,11 @@ impl Budget {
         result
     }
 
+    /// The time that was spent.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
     /// Share of the time that was spent.
     pub fn spent_share(&self) -> f64 {
         self.share_of(self.spent)

@@ -20,7 +20,7 @@ use crate::data::{Loader, LoaderSettings};
 use crate::losses::{GRADIENT_PENALTIES, StepLosses};
 use crate::preflight::{Preflight, Sets};
 use crate::preview::Preview;
-use crate::program::{sentence, shell_word};
+use crate::program::{sentence, shell_word, tell};
 use crate::ranks::{Order, Ranks};
 use crate::report::history::Happening;
 use crate::report::page::{PageFacts, ReportPage, RunState};
@@ -179,6 +179,9 @@ impl<'r> Training<'r> {
             .map_or(Ok(()), |happening| self.history.add(iteration, happening))
             // Who asks a run to stop does not want to wait for pictures.
             .and_then(|()| self.write_page(state, state == RunState::Finished));
+        if result.is_ok() {
+            tell(&self.page.cost(self.sheet_time));
+        }
         // The first failure is the one to tell of.
         result.and(written)
     }

@@ -30,6 +30,8 @@ fn a_report_shows_itself_and_nothing_else() {
     assert_says(
         &errors,
         &[
+            "\nreports took ",
+            " of this session; sample sheets ",
             "report: run/report.html",
             "munit-translate run/model.safetensors",
             "munitfilter model=run/model.safetensors",

@@ -109,6 +109,20 @@ impl ReportPage {
         self.budget.allows()
     }
 
+    /// What all reports of this session have taken, the last one included, and what sample sheets have: a
+    /// sentence without its end.
+    pub fn cost(&self, sheet_time: Duration) -> String {
+        let told = |time: Duration| {
+            let percent = 100.0 * self.budget.share_of(time);
+            format!("{:.1} s, {percent:.1} %", time.as_secs_f64())
+        };
+        format!(
+            "reports took {} of this session; sample sheets {}",
+            told(self.budget.spent()),
+            told(sheet_time)
+        )
+    }
+
     /// Writes the report, which is there whole or as it was before; with new pictures if `draw` says
     /// so.
     ///
