@@ -410,7 +410,10 @@ pub fn device_name(trainer: &Trainer) -> String {
 
 /// Checksum of the file that the perceptual loss of `config` computes with; `None` without one.
 pub fn perceptual_checksum(config: &TrainConfig) -> Option<u32> {
-    let file = config.vgg_weights.as_ref().filter(|_| config.vgg_w > 0.0);
+    let file = config
+        .vgg_weights
+        .as_ref()
+        .filter(|_| config.is_perceptual());
     file.and_then(|file| perceptual::checksum(file))
 }
 

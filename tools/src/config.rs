@@ -193,6 +193,9 @@ pub struct TrainConfig {
     pub recon_x_cyc_w: Option<f64>,
     /// Weight of the perceptual loss; 0 leaves it out.
     pub vgg_w: f64,
+    /// *Ours:* weight of the difference in style, in the perceptual network, between a translation with
+    /// an encoded style and the picture that the style is of; 0 leaves it out (MUNIT).
+    pub vgg_style_w: f64,
     /// Weight of the latent code's divergence from the prior (UNIT).
     pub recon_kl_w: f64,
     /// The same for codes of translated pictures (UNIT).
@@ -336,6 +339,7 @@ impl Default for TrainConfig {
             recon_c_w: 1.0,
             recon_x_cyc_w: None,
             vgg_w: 0.0,
+            vgg_style_w: 0.0,
             recon_kl_w: 0.01,
             recon_kl_cyc_w: 0.01,
             recon_h_w: 0.0,
@@ -592,6 +596,7 @@ impl TrainConfig {
             ("recon_c_w", self.recon_c_w),
             ("recon_x_cyc_w", self.cycle_weight()),
             ("vgg_w", self.vgg_w),
+            ("vgg_style_w", self.vgg_style_w),
             ("recon_kl_w", self.recon_kl_w),
             ("recon_kl_cyc_w", self.recon_kl_cyc_w),
             ("r1_w", self.r1_w),
@@ -603,6 +608,13 @@ impl TrainConfig {
             if !(value.is_finite() && value >= 0.0) {
                 bail!("{key} is {value}; it must be a finite number that is not negative");
             }
+        }
+        if self.vgg_style_w > 0.0 && self.encoded_styles == 0.0 {
+            bail!(
+                "vgg_style_w is {}, but no translation imitates a picture: encoded_styles is 0; make \
+                 it 0.5, or leave vgg_style_w out",
+                self.vgg_style_w
+            );
         }
         self.check_task()?;
         loss_names::check_best(self)
@@ -698,11 +710,17 @@ impl TrainConfig {
             } else {
                 Some(self.default_new_size())
             },
+            vgg_style_w: of_styles(self.vgg_style_w),
             encoded_styles: of_styles(self.encoded_styles),
             diversity_w: of_styles(self.diversity_w),
             style_prior_w: of_styles(self.style_prior_w),
             ..self
         }
+    }
+
+    /// Whether the perceptual network is needed.
+    pub fn is_perceptual(&self) -> bool {
+        self.vgg_w > 0.0 || self.vgg_style_w > 0.0
     }
 
     /// Shapes of the generators.
@@ -1013,14 +1031,15 @@ mod tests {
 
     #[test]
     fn unit_has_no_terms_of_styles() {
-        let text = "recipe: modern\ntrainer: UNIT";
+        let text = "recipe: modern\ntrainer: UNIT\nvgg_style_w: 1";
         let config = TrainConfig::parse(text, None).unwrap().resolved();
         let of_styles = [
+            config.vgg_style_w,
             config.encoded_styles,
             config.diversity_w,
             config.style_prior_w,
         ];
-        assert_eq!(of_styles, [0.0; 3]);
+        assert_eq!(of_styles, [0.0; 4]);
     }
 
     #[test]

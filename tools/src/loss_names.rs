@@ -28,6 +28,8 @@ pub fn all(config: &TrainConfig) -> Vec<&'static str> {
     add(unit, &["gen_recon_kl_cyc_aba", "gen_recon_kl_cyc_bab"]);
     add(true, &["gen_adv_a", "gen_adv_b"]);
     add(config.vgg_w > 0.0, &["gen_vgg_a", "gen_vgg_b"]);
+    let style = munit && config.vgg_style_w > 0.0;
+    add(style, &["gen_vgg_style_a", "gen_vgg_style_b"]);
     let consistency = ["gen_consistency_a", "gen_consistency_b"];
     add(config.consistency_w > 0.0, &consistency);
     let diversity = munit && config.diversity_weight(0) > 0.0;

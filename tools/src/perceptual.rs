@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use munit::backbone::{Backbone, Wanted};
 use munit::networks::Vgg16;
 use tch::{Device, Kind, Tensor};
@@ -31,6 +31,9 @@ pub fn checksum(path: &Path) -> Option<u32> {
     known.insert(path.to_owned(), checksum);
     Some(checksum)
 }
+
+const NO_STYLE: &str = "vgg_style_w compares styles in several layers, which the weights of the \
+    perceptual loss do not name; give a file of munit-import backbone as --vgg-weights";
 
 /// A feature network in which pictures are compared, blind to what differs between domains and sharp
 /// on what a picture shows (arXiv 1804.04732, section 5.1).
@@ -96,6 +99,39 @@ impl PerceptualNetwork {
                     .content_distance(&target, true)?
                     .f_mean(Kind::Float)?)
             }
+        }
+    }
+
+    /// How far the style of each of `pictures` is from that of the one at the same place in `examples`,
+    /// both [B, 3 or 1, H, W] in [-1, 1], see [`Activations::style_distance`]: `[B]`.
+    ///
+    /// # Errors
+    /// The published VGG-16, which is known up to its layer for content only; a backbone without layers
+    /// to compare; libtorch's.
+    ///
+    /// [`Activations::style_distance`]: munit::backbone::Activations::style_distance
+    pub fn style_distance(&self, pictures: &Tensor, examples: &Tensor) -> Result<Tensor> {
+        let Self::Backbone(network) = self else {
+            bail!(NO_STYLE);
+        };
+        let wanted = Wanted {
+            style: true,
+            ..Wanted::default()
+        };
+        // No gradient is wanted of what is compared with.
+        let examples = tch::no_grad(|| network.activations(examples, wanted))?;
+        let pictures = network.activations(pictures, wanted)?;
+        Ok(pictures.style_distance(&examples)?)
+    }
+
+    /// Whether [`Self::style_distance`] can be computed.
+    ///
+    /// # Errors
+    /// A sentence, if not.
+    pub fn check_style(&self) -> Result<()> {
+        match self {
+            Self::Backbone(network) if network.can().style => Ok(()),
+            Self::Backbone(_) | Self::Published(_) => bail!(NO_STYLE),
         }
     }
 }

@@ -697,6 +697,7 @@ impl Trainer {
         }
         self.add_picture_terms(&mut terms, x, decoded, noise)?;
         self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
+        self.add_example_terms(&mut terms, x, decoded)?;
         if let Some(varied) = &decoded.varied {
             // The more they differ, the better.
             let weight = -config.diversity_weight(self.iteration);
@@ -795,6 +796,36 @@ impl Trainer {
             ] {
                 terms.add(name, config.vgg_w, perceptual.distance(picture, original)?)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The style of each translation that imitates a picture beside that of the picture.
+    fn add_example_terms(
+        &self,
+        terms: &mut Terms,
+        x: &Pair<Tensor>,
+        decoded: &Decoded,
+    ) -> Result<()> {
+        let weight = self.config.vgg_style_w;
+        let count = self.encoded_styles();
+        if weight == 0.0 || count == 0 {
+            return Ok(());
+        }
+        let perceptual = self.perceptual.as_ref().context("no perceptual network")?;
+        for (name, translated, examples) in [
+            ("gen_vgg_style_a", &decoded.translated.a, &x.a),
+            ("gen_vgg_style_b", &decoded.translated.b, &x.b),
+        ] {
+            let batch = translated.size()[0];
+            let distances = perceptual.style_distance(
+                &translated.f_narrow(0, 0, count)?,
+                &examples.f_narrow(0, 0, count)?,
+            )?;
+            // Over the batch rather than over the imitations, of which processes can have different
+            // numbers.
+            let mean = distances.f_sum(Kind::Float)?.f_div_scalar(batch as f64)?;
+            terms.add(name, weight, mean)?;
         }
         Ok(())
     }

@@ -114,6 +114,10 @@ struct Arguments {
     /// [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     perceptual: Option<f64>,
+    /// Weight of the difference in style between translations that imitate a picture and that picture, in
+    /// the perceptual loss's network: try 5; 0 leaves it out [default: the configuration's, else 0]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    perceptual_style: Option<f64>,
     /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights [default: the
     /// configuration's]
     #[arg(long, value_name = "FILE", alias = "perceptual-weights")]
@@ -363,6 +367,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
         (config.task, config.recon_x_cyc_w) = (arguments.task, arguments.cycle);
     }
     set(&mut config.vgg_w, arguments.perceptual);
+    set(&mut config.vgg_style_w, arguments.perceptual_style);
     set(&mut config.augment, arguments.augment.clone());
     set(&mut config.encoded_styles, arguments.encoded_styles);
     set(&mut config.diversity_w, arguments.diversity);
@@ -420,7 +425,7 @@ fn name_changed_flag(
 fn given_flags(
     arguments: &Arguments,
 ) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    let flags: [(bool, &str, &[&str]); 20] = [
+    let flags: [(bool, &str, &[&str]); 21] = [
         (arguments.recipe.is_some(), "--recipe", &["recipe"]),
         (arguments.task.is_some(), "--task", &["task"]),
         (arguments.trainer.is_some(), "--trainer", &["trainer"]),
@@ -452,6 +457,11 @@ fn given_flags(
         (arguments.lr_dis.is_some(), "--lr-dis", &["lr_dis"]),
         (arguments.cycle.is_some(), "--cycle", &["recon_x_cyc_w"]),
         (arguments.perceptual.is_some(), "--perceptual", &["vgg_w"]),
+        (
+            arguments.perceptual_style.is_some(),
+            "--perceptual-style",
+            &["vgg_style_w"],
+        ),
         (
             arguments.encoded_styles.is_some(),
             "--encoded-styles",

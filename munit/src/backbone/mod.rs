@@ -54,6 +54,8 @@ const NORM_EPSILON: f64 = 1e-5;
 pub struct Wanted {
     /// Maps for [`Activations::perceptual_distance`].
     pub perceptual: bool,
+    /// Statistics for [`Activations::style_distance`].
+    pub style: bool,
     /// Maps for [`Activations::content_distance`].
     pub content: bool,
     /// Feature vectors.
@@ -68,6 +70,8 @@ pub struct Wanted {
 pub struct Activations {
     /// Maps [B, C, H, W], each pixel's vector of length 1, and the weight of each channel.
     perceptual: Vec<(Tensor, Option<Tensor>)>,
+    /// Mean and deviation [B, C] of each channel over the picture, of the same layers.
+    style: Vec<[Tensor; 2]>,
     /// Maps [B, C, H, W] as they are.
     content: Option<Tensor>,
     /// Spatial means [B, C].
@@ -194,6 +198,7 @@ impl Backbone {
     pub fn can(&self) -> Wanted {
         Wanted {
             perceptual: !self.perceptual.is_empty(),
+            style: !self.perceptual.is_empty(),
             content: self.content.is_some(),
             features: self.features.is_some(),
             logits: self.logits.is_some(),
@@ -207,7 +212,7 @@ impl Backbone {
     /// libtorch's, for instance for pictures that are too small for the network.
     pub fn activations(&self, pictures: &Tensor, wanted: Wanted) -> Result<Activations> {
         let taps = self.perceptual.iter().map(|(place, _)| *place);
-        let taps: Vec<usize> = taps.filter(|_| wanted.perceptual).collect();
+        let taps: Vec<usize> = taps.filter(|_| wanted.perceptual || wanted.style).collect();
         let single = |place: Option<usize>, wanted: bool| place.filter(|_| wanted);
         let content = single(self.content, wanted.content);
         let features = single(self.features, wanted.features);
@@ -240,10 +245,16 @@ impl Backbone {
             perceptual: taps
                 .iter()
                 .zip(&self.perceptual)
+                .filter(|_| wanted.perceptual)
                 .map(|(place, (_, weights))| {
                     let weights = weights.as_ref().map(Tensor::shallow_clone);
                     Ok((unit_vectors(result(*place)?)?, weights))
                 })
+                .collect::<Result<_>>()?,
+            style: taps
+                .iter()
+                .filter(|_| wanted.style)
+                .map(|place| moments(result(*place)?))
                 .collect::<Result<_>>()?,
             content: content
                 .map(|place| Ok::<_, Error>(result(place)?.shallow_clone()))
@@ -366,6 +377,36 @@ impl Activations {
         sum.ok_or_else(|| Error::Weights("the backbone has no layers to compare".to_owned()))
     }
 
+    /// How far the style of each of these pictures is from that of the one at the same place in `other`,
+    /// `[B]`: at each layer the squared differences of the channels' means and deviations over the
+    /// picture (arXiv 1703.06868, equation 13), as a share of the squares of the other's, so that all
+    /// layers of all backbones count alike; averaged over layers. Blind to what is where.
+    ///
+    /// # Errors
+    /// libtorch's; a backbone without layers to compare.
+    pub fn style_distance(&self, other: &Self) -> Result<Tensor> {
+        let squares = |moments: &[Tensor; 2]| -> Result<Tensor> {
+            let [mean, deviation] = moments;
+            let both = mean.f_square()?.f_add(&deviation.f_square()?)?;
+            Ok(both.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?)
+        };
+        let distances = self
+            .style
+            .iter()
+            .zip(&other.style)
+            .map(|([mean, deviation], other)| {
+                let difference = [mean.f_sub(&other[0])?, deviation.f_sub(&other[1])?];
+                Ok(squares(&difference)?.f_div(&squares(other)?.f_add_scalar(NORM_EPSILON)?)?)
+            })
+            .collect::<Result<Vec<_>>>()?;
+        if distances.is_empty() {
+            return Err(Error::Weights(
+                "the backbone has no layers to compare".to_owned(),
+            ));
+        }
+        Ok(Tensor::f_stack(&distances, 0)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
+    }
+
     /// Mean squared difference of the content layer's maps of each picture and the one at the same
     /// place in `other`, `[B]`. With `normalised`, the maps are instance-normalised first: blind to
     /// what differs between domains and sharp on what a picture shows (arXiv 1804.04732, section
@@ -406,11 +447,23 @@ impl Activations {
                     Ok((chosen(map)?, weights))
                 })
                 .collect::<Result<_>>()?,
+            style: self
+                .style
+                .iter()
+                .map(|[mean, deviation]| Ok([chosen(mean)?, chosen(deviation)?]))
+                .collect::<Result<_>>()?,
             content: self.content.as_ref().map(chosen).transpose()?,
             features: self.features.as_ref().map(chosen).transpose()?,
             logits: self.logits.as_ref().map(chosen).transpose()?,
         })
     }
+}
+
+/// Mean and deviation of each channel of `map` [B, C, H, W] over the picture, [B, C] each.
+fn moments(map: &Tensor) -> Result<[Tensor; 2]> {
+    let (variance, mean) = map.f_var_mean_correction(&[2i64, 3][..], 0, false)?;
+    // The root is steep without bound where a channel is flat.
+    Ok([mean, variance.f_add_scalar(NORM_EPSILON)?.f_sqrt()?])
 }
 
 /// Divides each pixel's vector by its length.

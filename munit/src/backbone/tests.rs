@@ -51,6 +51,7 @@ fn branches() -> (Description, BTreeMap<String, Tensor>) {
 
 const ALL: Wanted = Wanted {
     perceptual: true,
+    style: true,
     content: true,
     features: true,
     logits: true,
@@ -153,6 +154,7 @@ fn the_perceptual_distance_is_that_of_its_definition() {
 fn the_content_distance_does_not_see_contrast_and_brightness_of_maps() {
     let activations = |maps: &Tensor| Activations {
         perceptual: Vec::new(),
+        style: Vec::new(),
         content: Some(maps.shallow_clone()),
         features: None,
         logits: None,
@@ -184,6 +186,81 @@ fn the_content_distance_does_not_see_contrast_and_brightness_of_maps() {
         }
         assert!((found.double_value(&[picture]) - expected).abs() < 1e-5);
     }
+}
+
+#[test]
+fn the_style_distance_compares_channels_and_does_not_see_places() {
+    let activations = |maps: &[Tensor]| Activations {
+        perceptual: Vec::new(),
+        style: maps.iter().map(|map| moments(map).unwrap()).collect(),
+        content: None,
+        features: None,
+        logits: None,
+    };
+    let (left, right) = (
+        [random(&[2, 3, 6, 5], 3), random(&[2, 4, 3, 2], 5)],
+        [random(&[2, 3, 6, 5], 7), random(&[2, 4, 3, 2], 9)],
+    );
+    let found = activations(&left)
+        .style_distance(&activations(&right))
+        .unwrap();
+    assert_eq!(found.size(), [2]);
+    // Against the definition, number by number.
+    for picture in 0..2 {
+        let mut expected = 0.0;
+        for (left, right) in left.iter().zip(&right) {
+            let (mut difference, mut size) = (0.0, 0.0);
+            for channel in 0..left.size()[1] {
+                let moments = |maps: &Tensor| {
+                    let map = maps.get(picture).get(channel).reshape(-1);
+                    let values = Vec::<f64>::try_from(map).unwrap();
+                    let count = values.len() as f64;
+                    let mean = values.iter().sum::<f64>() / count;
+                    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+                    [mean, (variance + 1e-5).sqrt()]
+                };
+                for (a, b) in moments(left).into_iter().zip(moments(right)) {
+                    difference += (a - b).powi(2);
+                    size += b.powi(2);
+                }
+            }
+            expected += difference / (size + 1e-5) / 2.0;
+        }
+        let found = found.double_value(&[picture]);
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+    // The same things elsewhere, and in another order of pictures.
+    let turned = left.each_ref().map(|map| map.flip([2, 3]));
+    let itself = activations(&left)
+        .style_distance(&activations(&turned))
+        .unwrap();
+    assert!(itself.max().double_value(&[]) < 1e-6);
+    let chosen = activations(&left).select(&[1, 0]).unwrap();
+    let swapped = chosen
+        .style_distance(&activations(&right).select(&[1, 0]).unwrap())
+        .unwrap();
+    assert_near(&swapped, &found.flip([0]));
+    assert!(activations(&[]).style_distance(&activations(&[])).is_err());
+}
+
+#[test]
+fn a_flat_picture_has_a_style_and_a_slope() {
+    let (description, tensors) = branches();
+    let backbone = Backbone::new(description, &tensors, Device::Cpu).unwrap();
+    let wanted = Wanted {
+        style: true,
+        ..Wanted::default()
+    };
+    let example = backbone.activations(&random(&[1, 3, 8, 8], 4), wanted);
+    let flat = Tensor::zeros([1, 3, 8, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let distance = backbone
+        .activations(&flat, wanted)
+        .unwrap()
+        .style_distance(&example.unwrap())
+        .unwrap();
+    distance.sum(Kind::Float).backward();
+    let slope = flat.grad().abs().max().double_value(&[]);
+    assert!(slope > 0.0 && slope.is_finite(), "{slope}");
 }
 
 #[test]

@@ -35,6 +35,7 @@ const BLIND_STYLE_ERROR: f64 = 0.797_884_560_8;
 /// What is asked of every backbone.
 const WANTED: Wanted = Wanted {
     perceptual: true,
+    style: false,
     content: true,
     features: true,
     logits: true,

@@ -242,7 +242,7 @@ impl KeptValues {
                 content + shared * (style + first_decodings * decoder) + 2.0 * discriminator;
             values.discriminators += discriminator;
         }
-        if config.vgg_w > 0.0 {
+        if config.is_perceptual() {
             values.generators_update += 4.0 * VGG_VALUES * area;
         }
         values

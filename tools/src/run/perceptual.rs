@@ -14,16 +14,25 @@ pub(super) fn load_perceptual(
     config: &TrainConfig,
     device: Device,
 ) -> Result<Option<PerceptualNetwork>> {
-    if config.vgg_w == 0.0 {
+    if !config.is_perceptual() {
         return Ok(None);
     }
     let path = config.vgg_weights.as_ref().with_context(|| {
+        let (key, weight) = match config.vgg_w > 0.0 {
+            true => ("vgg_w", config.vgg_w),
+            false => ("vgg_style_w", config.vgg_style_w),
+        };
         format!(
-            "vgg_w is {}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
+            "{key} is {weight}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
              munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
-             VGG-16, or leave the perceptual loss out",
-            config.vgg_w
+             VGG-16, or leave the perceptual loss out"
         )
     })?;
-    PerceptualNetwork::read(path, device).map(Some)
+    let network = PerceptualNetwork::read(path, device)?;
+    if config.vgg_style_w > 0.0 {
+        network
+            .check_style()
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(Some(network))
 }

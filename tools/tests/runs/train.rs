@@ -628,6 +628,77 @@ fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() 
     succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run --iterations 3")));
 }
 
+#[test]
+fn translations_that_imitate_a_picture_are_compared_with_its_style() {
+    let place = Place::new();
+    let arguments = "--a datasets/shapes/trainA --b datasets/shapes/trainB --recipe modern --size 64 --dim 2 \
+                     --batch-size 1 --iterations 4 --device cpu --threads 1 --perceptual-style 2 \
+                     --config short.yaml --out run";
+    fs::write(place.path("short.yaml"), "log_iter: 1").unwrap();
+    let sentence = failed(place.run(MUNIT_TRAIN, arguments));
+    assert_says(
+        &sentence,
+        &["--perceptual-style is 2", "--vgg-weights FILE"],
+    );
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{arguments} --encoded-styles 0")));
+    assert_says(
+        &sentence,
+        &["--perceptual-style is 2", "encoded_styles is 0"],
+    );
+    write_vgg(&place.path("vgg.safetensors"));
+    let published = format!("{arguments} --vgg-weights vgg.safetensors");
+    let sentence = failed(place.run(MUNIT_TRAIN, &published));
+    assert_says(&sentence, &["vgg.safetensors: ", "munit-import backbone"]);
+
+    write_backbone(&place.path("small.safetensors"));
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{arguments} --vgg-weights small.safetensors"),
+    ));
+    let losses = place.losses("run");
+    let columns: Vec<&str> = losses[0].split(',').collect();
+    for name in ["gen_vgg_style_a", "gen_vgg_style_b"] {
+        let column = columns.iter().position(|column| *column == name).unwrap();
+        let found: Vec<bool> = losses[1..]
+            .iter()
+            .map(|row| {
+                row.split(',')
+                    .nth(column)
+                    .is_some_and(|value| !value.is_empty())
+            })
+            .collect();
+        // Half of the translations have encoded styles: with one picture at a time, every other.
+        assert_eq!(found, [false, true, false, true], "{name}");
+    }
+    assert!(!columns.contains(&"gen_vgg_a"));
+}
+
+/// A backbone of one random layer.
+fn write_backbone(path: &Path) {
+    let description = serde_json::from_str(
+        r#"{
+            "name": "small",
+            "input": {"order": "rgb", "range": [0, 1], "mean": [0, 0, 0], "deviation": [1, 1, 1]},
+            "layers": [
+                {"name": "conv1", "op": "convolution", "stride": [2, 2], "padding": [1, 1]},
+                {"name": "relu1", "op": "relu"}
+            ],
+            "perceptual": [{"layer": "relu1"}],
+            "content": "relu1"
+        }"#,
+    )
+    .unwrap();
+    let options = (Kind::Float, Device::Cpu);
+    let tensors = BTreeMap::from([
+        (
+            "conv1.weight".to_owned(),
+            Tensor::randn([4, 3, 3, 3], options),
+        ),
+        ("conv1.bias".to_owned(), Tensor::zeros([4], options)),
+    ]);
+    munit::backbone::write(path, &description, &tensors).unwrap();
+}
+
 /// Random weights of the shapes of VGG-16.
 fn write_vgg(path: &Path) {
     let stages = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];

@@ -56,6 +56,7 @@ const LOSSES: [Plan; 5] = [
             ("gen_cycrecon_x", "there and back"),
             ("gen_cyc_x", "there and back"),
             ("gen_vgg", "perceptual"),
+            ("gen_vgg_style", "style, perceptual"),
         ],
     ),
     (
