@@ -115,7 +115,7 @@ struct Arguments {
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     perceptual: Option<f64>,
     /// Weight of the difference in style between translations that imitate a picture and that picture, in
-    /// the perceptual loss's network: try 5; 0 leaves it out [default: the configuration's, else 0]
+    /// the perceptual loss's network: try 20; 0 leaves it out [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     perceptual_style: Option<f64>,
     /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights [default: the

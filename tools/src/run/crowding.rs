@@ -72,6 +72,10 @@ mod tests {
 
     #[test]
     fn a_processor_that_others_want_is_noticed() {
+        if waited().is_none() {
+            // This system does not say.
+            return;
+        }
         let processors = std::thread::available_parallelism().unwrap().get();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
