@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use munit::config::{
     Architecture, DiscriminatorConfig, Domain, Family, GanType, GeneratorConfig, Norm,
 };
+use munit::model_file::{check_domain_name, check_text};
 use munit::networks::Initialisation;
 use munit::runtime::Precision;
 use serde::{Deserialize, Serialize};
@@ -617,7 +618,33 @@ impl TrainConfig {
             );
         }
         self.check_task()?;
+        self.check_texts()?;
         loss_names::check_best(self)
+    }
+
+    /// What the model file is to say must fit into it, lest it shows when all is done.
+    fn check_texts(&self) -> Result<()> {
+        for (key, domain, name) in [
+            ("domain_a", Domain::A, &self.domain_a),
+            ("domain_b", Domain::B, &self.domain_b),
+        ] {
+            if let Some(name) = name {
+                check_domain_name(domain, name).context(key)?;
+            }
+        }
+        for (key, what, text) in [
+            (
+                "data_description",
+                "description of the data",
+                &self.data_description,
+            ),
+            ("licence", "licence", &self.licence),
+        ] {
+            if let Some(text) = text {
+                check_text(what, text).context(key)?;
+            }
+        }
+        Ok(())
     }
 
     fn check_task(&self) -> Result<()> {
@@ -1128,6 +1155,34 @@ mod tests {
         // Not where none is near.
         let text = message("gibber: [");
         assert_eq!(text, "unknown key gibber");
+    }
+
+    #[test]
+    fn what_no_model_file_may_say_is_refused_before_a_run() {
+        let long = "x".repeat(101);
+        for (name, text, problem) in [
+            ("domain_a", long.as_str(), "longer than 100 characters"),
+            ("domain_b", "two\nlines", "control characters"),
+            ("domain_b", " ", "expected a word or two"),
+            ("licence", "\u{1b}[2J", "control characters"),
+            (
+                "data_description",
+                &"x".repeat(65_537),
+                "longer than 65536 bytes",
+            ),
+        ] {
+            let mut config = TrainConfig::default();
+            let field = match name {
+                "domain_a" => &mut config.domain_a,
+                "domain_b" => &mut config.domain_b,
+                "licence" => &mut config.licence,
+                _ => &mut config.data_description,
+            };
+            *field = Some(text.to_owned());
+            let error = format!("{:#}", config.check().unwrap_err());
+            assert!(error.starts_with(name), "{error}");
+            assert!(error.contains(problem), "{error}");
+        }
     }
 
     #[test]

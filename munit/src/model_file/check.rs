@@ -92,7 +92,7 @@ pub(super) fn name(what: &str, name: &str) -> Check {
     Ok(())
 }
 
-fn text(what: &str, text: &str) -> Check {
+pub(super) fn text(what: &str, text: &str) -> Check {
     if text.len() > LONGEST_TEXT {
         return Err(format!("the {what} is longer than {LONGEST_TEXT} bytes"));
     }

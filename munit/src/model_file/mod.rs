@@ -117,6 +117,23 @@ pub fn check_style_name(name: &str) -> Result<()> {
     check::name("name of a style", name).map_err(Error::Style)
 }
 
+/// Whether a model file may call `domain` so, under the same conditions.
+///
+/// # Errors
+/// [`Error::Config`] says what is wrong with it.
+pub fn check_domain_name(domain: Domain, name: &str) -> Result<()> {
+    check::name(&format!("name of domain {}", domain.name()), name).map_err(Error::Config)
+}
+
+/// Whether a model file may hold this text, `what` it is being "licence", say: at most 65536 bytes, and
+/// no control characters but line feeds and tabulators.
+///
+/// # Errors
+/// [`Error::Config`] says what is wrong with it.
+pub fn check_text(what: &str, text: &str) -> Result<()> {
+    check::text(what, text).map_err(Error::Config)
+}
+
 /// The version that this build writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 

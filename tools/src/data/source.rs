@@ -56,6 +56,12 @@ impl Source {
                 "{} is a file; give the folder that holds the pictures",
                 root.display()
             ),
+            Err(error) if root.is_relative() => bail!(
+                "cannot open the folder {}: {error}; give a folder of pictures, relative to the current \
+                 folder, {}",
+                root.display(),
+                std::env::current_dir().unwrap_or_default().display()
+            ),
             Err(error) => bail!(
                 "cannot open the folder {}: {error}; give a folder of pictures",
                 root.display()

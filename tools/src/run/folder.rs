@@ -167,10 +167,22 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Refuses a folder with a run's checkpoints. From a run that was ended before its first one,
+    /// Refuses a folder with a finished model.
+    fn refuse_model(&self) -> Result<()> {
+        let model = self.model();
+        ensure!(
+            !model.exists(),
+            "{}: a model is there already; choose another folder with --out, or move the model away",
+            model.display()
+        );
+        Ok(())
+    }
+
+    /// Refuses a folder with a run's checkpoints or model. From a run that was ended before its first checkpoint,
     /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
     pub(super) fn begin_anew(&self) -> Result<()> {
         self.refuse_begun()?;
+        self.refuse_model()?;
         // Nothing in a folder without a config.yaml is of our making.
         if self.config_file().exists() {
             remove_files(&self.0, EventWriter::is_event_file)?;

@@ -162,6 +162,7 @@ impl<'r> Training<'r> {
     /// # Errors
     /// A sentence for the person who started it.
     pub(super) fn train(&mut self, stop: &AtomicBool) -> Result<()> {
+        let begun = self.trainer.iteration;
         let result = self.train_to_checkpoint(stop);
         self.progress.finish();
         let state = match result {
@@ -179,7 +180,7 @@ impl<'r> Training<'r> {
             .map_or(Ok(()), |happening| self.history.add(iteration, happening))
             // Who asks a run to stop does not want to wait for pictures.
             .and_then(|()| self.write_page(state, state == RunState::Finished));
-        if result.is_ok() {
+        if result.is_ok() && iteration > begun {
             tell(&self.page.cost(self.sheet_time));
         }
         // The first failure is the one to tell of.

@@ -435,6 +435,11 @@ fn starting_anew_leaves_nothing_of_a_run_without_checkpoint() {
     let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 5")));
     assert_says(&sentence, &["run: holds a run of 3 iterations", "--resume"]);
     assert_eq!(event_files(&run), events);
+    // Nor is the model lost when its checkpoints were deleted, to save space.
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{start} --seed 5")));
+    assert_says(&sentence, &["run/model.safetensors: a model is there"]);
+    assert_eq!(event_files(&run), events);
 }
 
 /// What munit-info says about a run.
