@@ -25,6 +25,7 @@ const FRAMES_IN_FLIGHT: u64 = 4;
 const BYTES_IN_FLIGHT: u64 = 1 << 20;
 /// How long to wait before looking again whether the encoder takes another.
 const PATIENCE: Duration = Duration::from_millis(1);
+const NO_BUS: &str = "the pipeline has no bus";
 
 /// Writes the frames of `video` to the standard output, and what is to be told of it if it breaks off.
 ///
@@ -101,13 +102,14 @@ pub fn encode(video: &Path, audio_of: Option<&Path>) -> Result<()> {
         Some(audio_of) => found_audio(audio_of, container),
         None => (None, Audio::from(Carried::LeftOut)),
     };
-    let pipeline = Encoder::start(container, part.path(), format, audio)?;
-    write_audio(std::io::stdout(), &audio_done)?;
     let not_whole = || format!("{}: not written", video.display());
+    let pipeline = Encoder::start(container, part.path(), format, audio).with_context(not_whole)?;
+    write_audio(std::io::stdout(), &audio_done)?;
     while let Some(frame) = read_frame(&mut input, format).with_context(not_whole)? {
-        pipeline.push(frame)?;
+        pipeline.push(frame).with_context(not_whole)?;
     }
-    audio_done.problem = pipeline.finish()?.or(audio_done.problem);
+    let problem = pipeline.finish().with_context(not_whole)?;
+    audio_done.problem = problem.or(audio_done.problem);
     part.persist(video)
         .with_context(|| format!("{}: cannot write", video.display()))?;
     Ok(write_audio(std::io::stdout(), &audio_done)?)
@@ -218,8 +220,10 @@ impl Encoder {
         }
         let most = FRAMES_IN_FLIGHT * bytes.len() as u64;
         while self.source.current_level_bytes() >= most {
-            if let Some(problem) = self.problem(gst::ClockTime::ZERO) {
-                return Err(problem);
+            // A timed wait of no time takes no message from the bus.
+            let bus = self.pipeline.bus().context(NO_BUS)?;
+            if let Some(message) = bus.pop_filtered(&[gst::MessageType::Error]) {
+                return Err(described(&message));
             }
             sleep(PATIENCE);
         }
@@ -238,7 +242,7 @@ impl Encoder {
         if self.source.end_of_stream().is_err() {
             return Err(self.failure());
         }
-        let bus = self.pipeline.bus().context("the pipeline has no bus")?;
+        let bus = self.pipeline.bus().context(NO_BUS)?;
         let ends = [gst::MessageType::Eos, gst::MessageType::Error];
         match bus.timed_pop_filtered(gst::ClockTime::NONE, &ends) {
             Some(message) if message.type_() == gst::MessageType::Eos => (),
@@ -249,16 +253,17 @@ impl Encoder {
         Ok(audio.and_then(|ended| ended.unwrap_or_else(|panic| resume_unwind(panic))))
     }
 
-    /// Why the pipeline has stopped, if that is told within this time.
-    fn problem(&self, patience: gst::ClockTime) -> Option<anyhow::Error> {
-        let bus = self.pipeline.bus()?;
-        let message = bus.timed_pop_filtered(patience, &[gst::MessageType::Error])?;
-        Some(described(&message))
-    }
-
+    /// Why the pipeline has stopped.
     fn failure(&self) -> anyhow::Error {
-        self.problem(gst::ClockTime::from_seconds(1))
-            .unwrap_or_else(|| anyhow!("the encoder does not take frames"))
+        let errors = [gst::MessageType::Error];
+        let message = self
+            .pipeline
+            .bus()
+            .and_then(|bus| bus.timed_pop_filtered(gst::ClockTime::from_seconds(1), &errors));
+        message.map_or_else(
+            || anyhow!("the encoder does not take frames"),
+            |message| described(&message),
+        )
     }
 }
 
@@ -292,11 +297,55 @@ fn give(mut reader: AudioReader, source: gst_app::AppSrc) -> Option<String> {
 }
 
 fn described(message: &gst::Message) -> anyhow::Error {
-    match message.view() {
-        gst::MessageView::Error(error) => anyhow!(
+    let gst::MessageView::Error(message) = message.view() else {
+        return anyhow!("the video cannot be encoded");
+    };
+    let error = message.error();
+    match error.kind::<gst::ResourceError>() {
+        Some(gst::ResourceError::NoSpaceLeft) => anyhow!("no space is left on the disk"),
+        _ => anyhow!(
             "the video cannot be encoded: {}",
-            error.error().message().trim_end_matches('.')
+            error.message().trim_end_matches('.')
         ),
-        _ => anyhow!("the video cannot be encoded"),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_noticed_while_frames_come_and_at_the_end() {
+        gst::init().unwrap();
+        let format = FrameFormat {
+            width: 64,
+            height: 48,
+            rate: [25, 1],
+        };
+        // Of the first, the encoder has more than it keeps back; of the second, less.
+        for frames in [10_000, 1] {
+            let (tell, told) = channel();
+            spawn(move || {
+                let container = Container::of(Path::new("full.webm")).unwrap();
+                let file = Path::new("/dev/full");
+                let encoder = Encoder::start(container, file, format, None).unwrap();
+                let pushed = (0..frames).try_for_each(|number: u64| {
+                    let noise = |x: u32, y: u32| {
+                        let value = (x * 7919 + y * 104_729).wrapping_mul(2 * number as u32 + 1);
+                        image::Rgb([value, value >> 3, value >> 7].map(|part| part as u8))
+                    };
+                    let picture = image::RgbImage::from_fn(format.width, format.height, noise);
+                    let time = number * 40_000_000;
+                    encoder.push(Frame { picture, time })
+                });
+                assert_eq!(pushed.is_err(), frames > 1);
+                let end = pushed.and_then(|()| encoder.finish().map(drop));
+                tell.send(end.unwrap_err().to_string()).unwrap();
+            });
+            let problem = told.recv_timeout(Duration::from_secs(120)).unwrap();
+            assert_eq!(problem, "no space is left on the disk");
+        }
     }
 }

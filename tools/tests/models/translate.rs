@@ -446,6 +446,50 @@ fn a_run_that_is_killed_leaves_the_older_video() {
 
 #[cfg(feature = "video")]
 #[test]
+fn a_video_that_cannot_be_written_further_ends_with_a_sentence() {
+    use std::time::{Duration, Instant};
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    // So many frames that most are still to come when the encoder fails.
+    make_clip(&place, 200, [160, 120]);
+    std::fs::create_dir(place.path("out")).unwrap();
+    for name in ["drawn.webm", "drawn.mkv"] {
+        let older = place.path("out").join(name);
+        std::fs::write(&older, b"older").unwrap();
+        // Files may grow to 8 KiB; the signal that this sends is for those who ask for it.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f 16; exec {TRANSLATE} model.safetensors clip.avi out/{name}"
+        );
+        let mut run = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(place.folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = run.try_wait().unwrap() {
+                break status;
+            }
+            if begun.elapsed() > Duration::from_secs(120) {
+                run.kill().unwrap();
+                panic!("{name}: it hangs");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        let said = std::io::read_to_string(run.stderr.take().unwrap()).unwrap();
+        assert_eq!(status.code(), Some(1), "{said}");
+        let expected = format!("munit-translate: out/{name}: not written: ");
+        assert!(said.starts_with(&expected), "{said}");
+        assert_eq!(std::fs::read(&older).unwrap(), b"older");
+        std::fs::remove_file(older).unwrap();
+        let left = std::fs::read_dir(place.path("out")).unwrap().count();
+        assert_eq!(left, 0, "{name}");
+    }
+}
+
+#[cfg(feature = "video")]
+#[test]
 fn a_video_is_translated_frame_by_frame() {
     use gst::prelude::*;
     let place = workplace(&Tiny::new(Family::Munit).model);
