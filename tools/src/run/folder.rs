@@ -178,8 +178,9 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Refuses a folder with a run's checkpoints or model. From a run that was ended before its first checkpoint,
-    /// clears away what would mix with the new run: its curves in TensorBoard and its sample sheets.
+    /// Refuses a folder with a run's checkpoints or model. From a run that was ended before its first
+    /// checkpoint, clears away what would mix with the new run: its curves in TensorBoard and its sample
+    /// sheets.
     pub(super) fn begin_anew(&self) -> Result<()> {
         self.refuse_begun()?;
         self.refuse_model()?;
