@@ -25,16 +25,6 @@ fn weights(model: &Path) -> Vec<(String, Tensor)> {
     weights
 }
 
-/// The values of `column` in a run's `losses.csv`.
-fn column(place: &Place, run: &str, column: &str) -> Vec<f64> {
-    let rows = place.losses(run);
-    let number = rows[0].split(',').position(|name| name == column).unwrap();
-    let cells = rows[1..]
-        .iter()
-        .map(|row| row.split(',').nth(number).unwrap());
-    cells.map(|cell| cell.parse().unwrap()).collect()
-}
-
 #[test]
 fn a_run_begins_with_the_weights_of_a_model() {
     let place = place();
@@ -66,7 +56,7 @@ fn a_run_begins_with_the_weights_of_a_model() {
     succeeded(place.run(MUNIT_TRAIN, &format!("{FROM} {logged} --out knowing")));
     succeeded(place.run(MUNIT_TRAIN, &format!("{logged} --out random")));
     for name in ["gen_recon_x_a", "gen_recon_x_b"] {
-        let first = |run: &str| column(&place, run, name)[0];
+        let first = |run: &str| place.whole_column(run, name)[0];
         let (knowing, random) = (first("knowing"), first("random"));
         assert!(knowing < 0.8 * random, "{name}: {knowing}, {random}");
     }

@@ -113,6 +113,24 @@ impl Place {
             .collect()
     }
 
+    /// The values of a column of a run's `losses.csv`, `None` where a row has none; `None` if there is no
+    /// such column.
+    pub fn column(&self, run: &str, name: &str) -> Option<Vec<Option<f64>>> {
+        let rows = self.losses(run);
+        let place = rows[0].split(',').position(|known| known == name)?;
+        let cells = rows[1..]
+            .iter()
+            .map(|row| row.split(',').nth(place).unwrap_or_default());
+        let value = |cell: &str| (!cell.is_empty()).then(|| cell.parse().unwrap());
+        Some(cells.map(value).collect())
+    }
+
+    /// The values of a column that every row has.
+    pub fn whole_column(&self, run: &str, name: &str) -> Vec<f64> {
+        let values = self.column(run, name).unwrap().into_iter();
+        values.collect::<Option<_>>().unwrap()
+    }
+
     pub fn checkpoint(&self, run: &str, iteration: u64) -> PathBuf {
         self.path(&format!(
             "{run}/checkpoints/iteration-{iteration:09}.safetensors"

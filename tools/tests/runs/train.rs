@@ -203,17 +203,8 @@ fn gradient_penalties_are_logged_whenever_losses_are() {
     let anew = "--config modern.yaml --device cpu --threads 1";
     succeeded(place.run(MUNIT_TRAIN, &format!("{anew} --out whole --iterations 40")));
     let rows = place.losses("whole");
-    let column = |name: &str| {
-        let place = rows[0].split(',').position(|known| known == name).unwrap();
-        let cells = rows[1..]
-            .iter()
-            .map(|row| row.split(',').nth(place).unwrap());
-        cells
-            .map(|cell| cell.parse().unwrap())
-            .collect::<Vec<f64>>()
-    };
     for name in ["dis_r1_a", "dis_r1_b"] {
-        let [ten, twenty, thirty, forty] = column(name)[..] else {
+        let [ten, twenty, thirty, forty] = place.whole_column("whole", name)[..] else {
             panic!("{rows:?}");
         };
         assert!(ten > 0.0 && ten != twenty && twenty == thirty && thirty != forty);
@@ -618,14 +609,12 @@ fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() 
         MUNIT_TRAIN,
         &format!("{arguments} --vgg-weights vgg.safetensors"),
     ));
-    let losses = place.losses("run");
-    let columns: Vec<&str> = losses[0].split(',').collect();
     for name in ["gen_vgg_a", "gen_vgg_b"] {
-        let column = columns.iter().position(|column| *column == name).unwrap();
-        for row in &losses[1..] {
-            let value: f64 = row.split(',').nth(column).unwrap().parse().unwrap();
-            assert!(value > 0.0, "{name} is {value}");
-        }
+        let values = place.whole_column("run", name);
+        assert!(
+            values.iter().all(|value| *value > 0.0),
+            "{name}: {values:?}"
+        );
     }
     let written = fs::read_to_string(place.path("run/config.yaml")).unwrap();
     assert_says(&written, &["vgg_w: 1.0", "vgg_weights: vgg.safetensors"]);
@@ -660,22 +649,13 @@ fn translations_that_imitate_a_picture_are_compared_with_its_style() {
         MUNIT_TRAIN,
         &format!("{arguments} --vgg-weights small.safetensors"),
     ));
-    let losses = place.losses("run");
-    let columns: Vec<&str> = losses[0].split(',').collect();
     for name in ["gen_vgg_style_a", "gen_vgg_style_b"] {
-        let column = columns.iter().position(|column| *column == name).unwrap();
-        let found: Vec<bool> = losses[1..]
-            .iter()
-            .map(|row| {
-                row.split(',')
-                    .nth(column)
-                    .is_some_and(|value| !value.is_empty())
-            })
-            .collect();
+        let values = place.column("run", name).unwrap();
+        let found: Vec<bool> = values.iter().map(Option::is_some).collect();
         // Half of the translations have encoded styles: with one picture at a time, every other.
         assert_eq!(found, [false, true, false, true], "{name}");
     }
-    assert!(!columns.contains(&"gen_vgg_a"));
+    assert_eq!(place.column("run", "gen_vgg_a"), None);
 }
 
 /// A backbone of one random layer.

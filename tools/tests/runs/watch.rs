@@ -176,15 +176,9 @@ fn styles_without_effect_are_named_in_log_history_and_report() {
     let page = fs::read_to_string(place.path("run/report.html")).unwrap();
     assert_says(&page, &["Mode collapse", "at iteration 6"]);
     // The figures have columns of their own, filled where they were measured.
-    let rows = place.losses("run");
-    let names: Vec<&str> = rows[0].split(',').collect();
-    let column = names
-        .iter()
-        .position(|name| *name == "diversity_a2b")
-        .unwrap();
-    let cell = |row: usize| rows[row].split(',').nth(column).unwrap_or_default();
-    assert_eq!(cell(3), "");
-    assert!(cell(4).parse::<f64>().unwrap() < 0.008, "{rows:?}");
+    let diversity = place.column("run", "diversity_a2b").unwrap();
+    assert_eq!(diversity[2], None);
+    assert!(diversity[3].unwrap() < 0.008, "{diversity:?}");
 
     // It goes on without saying so again: that it is so is known from losses.csv.
     let errors = succeeded(place.run(
@@ -192,17 +186,6 @@ fn styles_without_effect_are_named_in_log_history_and_report() {
         "--resume run --iterations 14 --device cpu --threads 1",
     ));
     assert!(!errors.contains("direction a2b"), "{errors}");
-}
-
-/// The readings of a figure in a run's `losses.csv`.
-fn readings(place: &Place, run: &str, figure: &str) -> Vec<f64> {
-    let rows = place.losses(run);
-    let mut names = rows[0].split(',');
-    let column = names.position(|name| name == figure).unwrap();
-    let cells = rows[1..]
-        .iter()
-        .filter_map(|row| row.split(',').nth(column));
-    cells.filter_map(|cell| cell.parse().ok()).collect()
 }
 
 /// Trains with `changes` until something has gone wrong and asserts that `figure`, which was `healthy` at
@@ -239,7 +222,8 @@ fn goes_wrong(
     let said = said.unwrap_or_else(|| panic!("{line:?} is not in: {errors}"));
     assert_says(said, &["munit-train: iteration ", &format!("({name}). ")]);
 
-    let values = readings(&place, "run", figure);
+    let values = place.column("run", figure).unwrap();
+    let values: Vec<f64> = values.into_iter().flatten().collect();
     assert!(healthy(values[0]), "{values:?}");
     assert!(values.iter().any(|value| !healthy(*value)), "{values:?}");
     let events = history(&place.path("run"));
@@ -337,16 +321,7 @@ fn checkpoints_are_kept_by_number_by_rhythm_and_by_figure() {
     .concat();
     let flags = with(&place, "best", &best);
     let errors = succeeded(place.run(MUNIT_TRAIN, &format!("{flags} --out best")));
-    let rows = place.losses("best");
-    let names: Vec<&str> = rows[0].split(',').collect();
-    let column = names
-        .iter()
-        .position(|name| *name == "gen_recon_x_b")
-        .unwrap();
-    let losses: Vec<f64> = rows[1..]
-        .iter()
-        .map(|row| row.split(',').nth(column).unwrap().parse().unwrap())
-        .collect();
+    let losses = place.whole_column("best", "gen_recon_x_b");
     // A checkpoint counts by the mean of the readings up to it, ten at most.
     let mean = |end: usize| losses[..end].iter().sum::<f64>() / end as f64;
     let best = [2, 4, 6, 8, 10]
