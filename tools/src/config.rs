@@ -197,6 +197,9 @@ pub struct TrainConfig {
     /// *Ours:* weight of the difference in style, in the perceptual network, between a translation with
     /// an encoded style and the picture that the style is of; 0 leaves it out (MUNIT).
     pub vgg_style_w: f64,
+    /// *Ours:* weight of the difference between a picture's translation and its partner, the picture of
+    /// the same name in the other domain; 0 for pictures without partners.
+    pub paired_w: f64,
     /// Weight of the latent code's divergence from the prior (UNIT).
     pub recon_kl_w: f64,
     /// The same for codes of translated pictures (UNIT).
@@ -341,6 +344,7 @@ impl Default for TrainConfig {
             recon_x_cyc_w: None,
             vgg_w: 0.0,
             vgg_style_w: 0.0,
+            paired_w: 0.0,
             recon_kl_w: 0.01,
             recon_kl_cyc_w: 0.01,
             recon_h_w: 0.0,
@@ -598,6 +602,7 @@ impl TrainConfig {
             ("recon_x_cyc_w", self.cycle_weight()),
             ("vgg_w", self.vgg_w),
             ("vgg_style_w", self.vgg_style_w),
+            ("paired_w", self.paired_w),
             ("recon_kl_w", self.recon_kl_w),
             ("recon_kl_cyc_w", self.recon_kl_cyc_w),
             ("r1_w", self.r1_w),
@@ -617,6 +622,7 @@ impl TrainConfig {
                 self.vgg_style_w
             );
         }
+        self.check_pairs()?;
         self.check_task()?;
         self.check_texts()?;
         loss_names::check_best(self)
@@ -643,6 +649,29 @@ impl TrainConfig {
             if let Some(text) = text {
                 check_text(what, text).context(key)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Partners are compared pixel by pixel, and translated with each other's styles.
+    fn check_pairs(&self) -> Result<()> {
+        if self.paired_w == 0.0 {
+            return Ok(());
+        }
+        if self.trainer == TrainerKind::Munit && self.encoded_styles == 0.0 {
+            bail!(
+                "paired_w is {}, but no translation has its partner's style: encoded_styles is 0; make \
+                 it 0.5, or leave paired_w out",
+                self.paired_w
+            );
+        }
+        let [size_a, size_b] = Domain::ALL.map(|domain| self.new_size(domain));
+        if size_a != size_b {
+            bail!(
+                "paired_w is {}, but partners would be resized to different sizes, {size_a} and {size_b}; \
+                 give one new_size for both domains",
+                self.paired_w
+            );
         }
         Ok(())
     }
@@ -745,6 +774,11 @@ impl TrainConfig {
         }
     }
 
+    /// Whether training pictures have partners.
+    pub fn is_paired(&self) -> bool {
+        self.paired_w > 0.0
+    }
+
     /// Whether the perceptual network is needed.
     pub fn is_perceptual(&self) -> bool {
         self.vgg_w > 0.0 || self.vgg_style_w > 0.0
@@ -805,6 +839,14 @@ impl TrainConfig {
 }
 
 impl TrainConfig {
+    /// Decides the order of the pictures, their crops and their flips: others after each rollback, so
+    /// that what failed is not repeated.
+    pub fn pictures_seed(&self) -> u64 {
+        let returns = self.rollbacks.len() as u64;
+        self.seed
+            .wrapping_add(returns.wrapping_mul(ROLLBACK_STREAMS))
+    }
+
     /// The stream of [`crate::trainer::noise_generator`] for the iteration after `iteration`: another
     /// one after each rollback, so that what failed is not repeated.
     pub fn noise_stream(&self, iteration: u64) -> u64 {
@@ -867,6 +909,8 @@ impl TrainConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     impl TrainConfig {
@@ -1070,21 +1114,24 @@ mod tests {
     }
 
     #[test]
-    fn rollbacks_halve_the_rates_and_change_the_noise() {
+    fn rollbacks_halve_the_rates_and_change_noise_and_pictures() {
         let mut config = TrainConfig {
             lr: 8.0,
             lr_dis: Some(16.0),
             ..TrainConfig::default()
         };
         assert!(!config.to_yaml().unwrap().contains("rollbacks"));
-        let mut streams = vec![config.noise_stream(7)];
+        let mut streams = vec![(config.noise_stream(7), config.pictures_seed())];
         for (rates, from) in [([4.0, 8.0], 9), ([2.0, 4.0], 11)] {
             config.rollbacks.push(Rollback { from, to: 5 });
             assert_eq!(config.learning_rates(7), rates);
-            streams.push(config.noise_stream(7));
+            streams.push((config.noise_stream(7), config.pictures_seed()));
         }
-        streams.dedup();
-        assert_eq!(streams.len(), 3);
+        let [noise, pictures]: [BTreeSet<u64>; 2] = [
+            streams.iter().map(|(noise, _)| *noise).collect(),
+            streams.iter().map(|(_, pictures)| *pictures).collect(),
+        ];
+        assert_eq!((noise.len(), pictures.len()), (3, 3));
         let yaml = config.to_yaml().unwrap();
         assert_eq!(TrainConfig::parse(&yaml, None).unwrap(), config);
     }
@@ -1206,6 +1253,12 @@ mod tests {
             ("diversity_w: -1", "diversity_w"),
             ("style_prior_w: .inf", "style_prior_w"),
             ("consistency_w: -1", "consistency_w"),
+            ("paired_w: .inf", "paired_w"),
+            ("paired_w: 10", "paired_w"),
+            (
+                "paired_w: 10\nencoded_styles: 1\nnew_size_a: 300",
+                "paired_w",
+            ),
             ("consistency_noise: .nan", "consistency_noise"),
             ("r1_w: -1", "r1_w"),
             ("r1_every: 0", "r1_every"),

@@ -9,7 +9,7 @@ use crate::watch::figures;
 
 /// The losses and figures that a run with `config` has, be it in some iterations only.
 pub fn all(config: &TrainConfig) -> Vec<&'static str> {
-    let mut names = vec!["dis_a", "dis_b", "dis_total", "gen_total"];
+    let mut names = vec!["gen_total"];
     let mut add = |is_there: bool, more: &[&'static str]| {
         if is_there {
             names.extend_from_slice(more);
@@ -18,25 +18,32 @@ pub fn all(config: &TrainConfig) -> Vec<&'static str> {
     let family = config.architecture().family;
     let (munit, unit) = (family == Family::Munit, family == Family::Unit);
     let cycle = config.cycle_weight() > 0.0;
-    add(config.r1_w > 0.0, &GRADIENT_PENALTIES);
-    add(true, &["gen_recon_x_a", "gen_recon_x_b"]);
-    add(munit, &["gen_recon_s_a", "gen_recon_s_b"]);
-    add(munit, &["gen_recon_c_a", "gen_recon_c_b"]);
+    let adversarial = config.gan_w > 0.0;
+    add(adversarial, &["dis_a", "dis_b", "dis_total"]);
+    add(adversarial && config.r1_w > 0.0, &GRADIENT_PENALTIES);
+    let all_have_partners = munit && config.is_paired() && config.encoded_styles == 1.0;
+    let reconstructs = config.recon_x_w > 0.0 || !all_have_partners;
+    add(reconstructs, &["gen_recon_x_a", "gen_recon_x_b"]);
+    let styles = munit && config.recon_s_w > 0.0;
+    add(styles, &["gen_recon_s_a", "gen_recon_s_b"]);
+    let contents = munit && (config.recon_c_w > 0.0 || cycle);
+    add(contents, &["gen_recon_c_a", "gen_recon_c_b"]);
     add(unit, &["gen_recon_kl_a", "gen_recon_kl_b"]);
     add(munit && cycle, &["gen_cycrecon_x_a", "gen_cycrecon_x_b"]);
     add(unit && cycle, &["gen_cyc_x_a", "gen_cyc_x_b"]);
     add(unit, &["gen_recon_kl_cyc_aba", "gen_recon_kl_cyc_bab"]);
-    add(true, &["gen_adv_a", "gen_adv_b"]);
+    add(adversarial, &["gen_adv_a", "gen_adv_b"]);
     add(config.vgg_w > 0.0, &["gen_vgg_a", "gen_vgg_b"]);
     let style = munit && config.vgg_style_w > 0.0;
     add(style, &["gen_vgg_style_a", "gen_vgg_style_b"]);
+    add(config.is_paired(), &["gen_paired_a", "gen_paired_b"]);
     let consistency = ["gen_consistency_a", "gen_consistency_b"];
     add(config.consistency_w > 0.0, &consistency);
     let diversity = munit && config.diversity_weight(0) > 0.0;
     add(diversity, &["gen_diversity_a", "gen_diversity_b"]);
     let prior = munit && config.style_prior_w > 0.0 && config.batch_size > 1;
     add(prior, &["gen_style_prior_a", "gen_style_prior_b"]);
-    names.extend(figures::of(family));
+    names.extend(figures::of(config));
     names
 }
 
@@ -88,6 +95,18 @@ mod tests {
                 tiny(Recipe::Classic, trainer),
                 TrainConfig {
                     consistency_w: 1.0,
+                    paired_w: 1.0,
+                    ..modern.clone()
+                },
+                // What weighs nothing is left out.
+                TrainConfig {
+                    gan_w: 0.0,
+                    recon_x_w: 0.0,
+                    recon_s_w: 0.0,
+                    recon_c_w: 0.0,
+                    recon_x_cyc_w: Some(0.0),
+                    paired_w: 1.0,
+                    encoded_styles: 1.0,
                     ..modern.clone()
                 },
                 TrainConfig {

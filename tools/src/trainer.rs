@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use munit::config::{Domain, Family, Norm};
 use munit::networks::{Discriminator, Generator, ParameterStore};
 use rand::SeedableRng;
@@ -98,7 +98,8 @@ struct Decoded {
     content: Pair<Tensor>,
     /// MUNIT's.
     styles: Option<Styles>,
-    reconstructed: Pair<Tensor>,
+    /// Unless nothing is learned from them.
+    reconstructed: Option<Pair<Tensor>>,
     /// Into each domain.
     translated: Pair<Tensor>,
     /// The first of these once more, in other styles.
@@ -106,10 +107,11 @@ struct Decoded {
 }
 
 impl Decoded {
-    /// `pictures`: reconstructions, translations and, perhaps, varied ones.
+    /// `pictures`: reconstructions, if there are any, translations and, perhaps, varied ones.
     fn new(
         content: Pair<Tensor>,
         styles: Option<Styles>,
+        has_reconstructions: bool,
         pictures: Pair<Vec<Tensor>>,
     ) -> Result<Self> {
         let (mut a, mut b) = (pictures.a.into_iter(), pictures.b.into_iter());
@@ -117,7 +119,7 @@ impl Decoded {
         Ok(Self {
             content,
             styles,
-            reconstructed: next().context("no reconstructions")?,
+            reconstructed: has_reconstructions.then(&mut next).flatten(),
             translated: next().context("no translations")?,
             varied: next(),
         })
@@ -132,8 +134,8 @@ struct Shifted {
 
 /// Content codes of pictures of one domain.
 struct EncodedAgain {
-    /// Of translations into it.
-    translated: Tensor,
+    /// Of translations into it, if they are needed.
+    translated: Option<Tensor>,
     /// Of its shifted pictures.
     shifted: Option<Tensor>,
 }
@@ -230,7 +232,7 @@ impl Trainer {
     ) -> Result<Self> {
         config.check()?;
         if config.vgg_w > 0.0 && perceptual.is_none() {
-            anyhow::bail!(
+            bail!(
                 "vgg_w is {}, but there is no network for it; give a .safetensors file with --vgg-weights",
                 config.vgg_w
             );
@@ -399,7 +401,11 @@ impl Trainer {
             a: self.generators.a.encode_content(&x.a)?,
             b: self.generators.b.encode_content(&x.b)?,
         };
-        let (discriminator_terms, generator_terms) = if self.config.share_translations {
+        let (discriminator_terms, generator_terms) = if self.config.gan_w == 0.0 {
+            let decoded = self.decode(&x, content, noise)?;
+            let generator_terms = self.generator_update(&x, &decoded, noise)?;
+            (Terms::default(), generator_terms)
+        } else if self.config.share_translations {
             let decoded = self.decode(&x, content, noise)?;
             let fake = Pair {
                 a: decoded.translated.a.f_detach()?,
@@ -566,23 +572,29 @@ impl Trainer {
             b: self.generators.b.encode_style(&x.b)?,
         };
         let target = Pair::try_new(|domain| self.mix_styles(own.get(domain), drawn.get(domain)))?;
+        // Without partners the style encoders learn from reconstructions alone.
+        let all_have_partners = self.config.is_paired()
+            && self.config.encoded_styles_at(self.iteration) == self.config.batch_size as i64;
+        let reconstructs = self.config.recon_x_w > 0.0 || !all_have_partners;
         let varied = match self.config.diversity_weight(self.iteration) > 0.0 {
             true => Some(self.draw_varied(&content, noise)?),
             false => None,
         };
         let pictures = Pair::try_new(|domain| {
             let other_content = content.get(domain.other());
-            let mut codes = vec![
-                Code::styled(content.get(domain), own.get(domain)),
-                Code::styled(other_content, target.get(domain)),
-            ];
+            let mut codes = Vec::new();
+            if reconstructs {
+                codes.push(Code::styled(content.get(domain), own.get(domain)));
+            }
+            codes.push(Code::styled(other_content, target.get(domain)));
             if let Some(varied) = &varied {
                 let (content, style) = varied.get(domain);
                 codes.push(Code::styled(content, style));
             }
             self.decode_together(domain, &codes)
         })?;
-        Decoded::new(content, Some(Styles { own, target }), pictures)
+        let styles = Some(Styles { own, target });
+        Decoded::new(content, styles, reconstructs, pictures)
     }
 
     fn decode_unit(&self, content: Pair<Tensor>, noise: &mut Noise) -> Result<Decoded> {
@@ -594,7 +606,7 @@ impl Trainer {
             ];
             self.decode_together(domain, &codes)
         })?;
-        Decoded::new(content, None, pictures)
+        Decoded::new(content, None, true, pictures)
     }
 
     /// What the decoder of `domain` makes of each of `codes`, in one pass.
@@ -645,48 +657,40 @@ impl Trainer {
         Styles { own, target }: &Styles,
         noise: &mut Noise,
     ) -> Result<Terms> {
-        let (gen_a, gen_b) = (&self.generators.a, &self.generators.b);
         let config = &self.config;
         let (c_a, c_b) = (&decoded.content.a, &decoded.content.b);
         let Pair { a: x_ba, b: x_ab } = &decoded.translated;
         let shifted = self.shift(x, noise)?;
-        let again = self.encode_again(&decoded.translated, shifted.as_ref())?;
-        let (c_b_recon, c_a_recon) = (&again.a.translated, &again.b.translated);
-        let (s_a_recon, s_b_recon) = (gen_a.encode_style(x_ba)?, gen_b.encode_style(x_ab)?);
+        let cycle_weight = config.cycle_weight();
+        let is_encoded_again = config.recon_c_w > 0.0 || cycle_weight > 0.0;
+        let translated = is_encoded_again.then_some(&decoded.translated);
+        let again = self.encode_again(translated, shifted.as_ref())?;
 
         let mut terms = Terms::default();
-        let Pair {
-            a: x_a_recon,
-            b: x_b_recon,
-        } = &decoded.reconstructed;
-        terms.add("gen_recon_x_a", config.recon_x_w, l1(x_a_recon, &x.a)?)?;
-        terms.add("gen_recon_x_b", config.recon_x_w, l1(x_b_recon, &x.b)?)?;
-        terms.add(
-            "gen_recon_s_a",
-            config.recon_s_w,
-            l1(&s_a_recon, &target.a)?,
-        )?;
-        terms.add(
-            "gen_recon_s_b",
-            config.recon_s_w,
-            l1(&s_b_recon, &target.b)?,
-        )?;
-        let (c_a_target, c_b_target) = (self.content_target(c_a)?, self.content_target(c_b)?);
-        terms.add(
-            "gen_recon_c_a",
-            config.recon_c_w,
-            l1(c_a_recon, &c_a_target)?,
-        )?;
-        terms.add(
-            "gen_recon_c_b",
-            config.recon_c_w,
-            l1(c_b_recon, &c_b_target)?,
-        )?;
-        let cycle_weight = config.cycle_weight();
+        if let Some(reconstructed) = &decoded.reconstructed {
+            let weight = config.recon_x_w;
+            terms.add("gen_recon_x_a", weight, l1(&reconstructed.a, &x.a)?)?;
+            terms.add("gen_recon_x_b", weight, l1(&reconstructed.b, &x.b)?)?;
+        }
+        if config.recon_s_w > 0.0 {
+            for (name, generator, translated, target) in [
+                ("gen_recon_s_a", &self.generators.a, x_ba, &target.a),
+                ("gen_recon_s_b", &self.generators.b, x_ab, &target.b),
+            ] {
+                let again = generator.encode_style(translated)?;
+                terms.add(name, config.recon_s_w, l1(&again, &target.f_detach()?)?)?;
+            }
+        }
+        if let (Some(c_b_recon), Some(c_a_recon)) = (&again.a.translated, &again.b.translated) {
+            let (c_a_target, c_b_target) = (self.content_target(c_a)?, self.content_target(c_b)?);
+            let weight = config.recon_c_w;
+            terms.add("gen_recon_c_a", weight, l1(c_a_recon, &c_a_target)?)?;
+            terms.add("gen_recon_c_b", weight, l1(c_b_recon, &c_b_target)?)?;
+        }
         let last = Pair::try_new(|domain| {
             let again = again.get(domain.other());
-            let cycle =
-                (cycle_weight > 0.0).then(|| Code::styled(&again.translated, own.get(domain)));
+            let cycle = again.translated.as_ref().filter(|_| cycle_weight > 0.0);
+            let cycle = cycle.map(|content| Code::styled(content, own.get(domain)));
             let shifted = again.shifted.as_ref();
             let shifted = shifted.map(|content| Code::styled(content, target.get(domain)));
             self.decode_last(domain, cycle, shifted)
@@ -727,18 +731,19 @@ impl Trainer {
         let config = &self.config;
         let (h_a, h_b) = (&decoded.content.a, &decoded.content.b);
         let shifted = self.shift(x, noise)?;
-        let again = self.encode_again(&decoded.translated, shifted.as_ref())?;
-        let (h_b_recon, h_a_recon) = (&again.a.translated, &again.b.translated);
+        let again = self.encode_again(Some(&decoded.translated), shifted.as_ref())?;
+        let (Some(h_b_recon), Some(h_a_recon)) = (&again.a.translated, &again.b.translated) else {
+            bail!("no codes of translations");
+        };
         let noisy_b_recon = self.noisy(h_b_recon, noise)?;
         let noisy_a_recon = self.noisy(h_a_recon, noise)?;
 
         let mut terms = Terms::default();
-        let Pair {
-            a: x_a_recon,
-            b: x_b_recon,
-        } = &decoded.reconstructed;
-        terms.add("gen_recon_x_a", config.recon_x_w, l1(x_a_recon, &x.a)?)?;
-        terms.add("gen_recon_x_b", config.recon_x_w, l1(x_b_recon, &x.b)?)?;
+        let reconstructed = decoded.reconstructed.as_ref();
+        let reconstructed = reconstructed.context("no reconstructions")?;
+        let weight = config.recon_x_w;
+        terms.add("gen_recon_x_a", weight, l1(&reconstructed.a, &x.a)?)?;
+        terms.add("gen_recon_x_b", weight, l1(&reconstructed.b, &x.b)?)?;
         terms.add("gen_recon_kl_a", config.recon_kl_w, kl(h_a)?)?;
         terms.add("gen_recon_kl_b", config.recon_kl_w, kl(h_b)?)?;
         let cycle_weight = config.cycle_weight();
@@ -767,6 +772,9 @@ impl Trainer {
         )?;
         self.add_picture_terms(&mut terms, x, decoded, noise)?;
         self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
+        if config.is_paired() {
+            self.add_paired_terms(&mut terms, x, decoded, x.a.size()[0])?;
+        }
         Ok(terms)
     }
 
@@ -780,10 +788,11 @@ impl Trainer {
     ) -> Result<()> {
         let config = &self.config;
         let translated = &decoded.translated;
-        for (name, discriminator, fake) in [
+        let judged = [
             ("gen_adv_a", &self.discriminators.a, &translated.a),
             ("gen_adv_b", &self.discriminators.b, &translated.b),
-        ] {
+        ];
+        for (name, discriminator, fake) in judged.into_iter().filter(|_| config.gan_w > 0.0) {
             let scores = discriminator.forward(&augment(fake, &config.augment, noise)?)?;
             let loss = generator_loss(config.discriminator.gan_type, &scores)?;
             terms.add(name, config.gan_w, loss)?;
@@ -800,34 +809,47 @@ impl Trainer {
         Ok(())
     }
 
-    /// The style of each translation that imitates a picture beside that of the picture.
+    /// What translations with a picture's style have of that picture: its style, or, where it is the
+    /// partner of the picture that is translated, all of it.
     fn add_example_terms(
         &self,
         terms: &mut Terms,
         x: &Pair<Tensor>,
         decoded: &Decoded,
     ) -> Result<()> {
-        let weight = self.config.vgg_style_w;
-        let count = self.encoded_styles();
-        if weight == 0.0 || count == 0 {
+        let (style_weight, paired_weight) = (self.config.vgg_style_w, self.config.paired_w);
+        if self.config.encoded_styles_at(self.iteration) == 0 {
             return Ok(());
         }
-        let perceptual = self.perceptual.as_ref().context("no perceptual network")?;
-        for (name, translated, examples) in [
-            ("gen_vgg_style_a", &decoded.translated.a, &x.a),
-            ("gen_vgg_style_b", &decoded.translated.b, &x.b),
-        ] {
-            let batch = translated.size()[0];
-            let distances = perceptual.style_distance(
-                &translated.f_narrow(0, 0, count)?,
-                &examples.f_narrow(0, 0, count)?,
-            )?;
-            // Over the batch rather than over the imitations, of which processes can have different
-            // numbers.
-            let mean = distances.f_sum(Kind::Float)?.f_div_scalar(batch as f64)?;
-            terms.add(name, weight, mean)?;
+        let count = self.encoded_styles();
+        if style_weight > 0.0 {
+            let perceptual = self.perceptual.as_ref().context("no perceptual network")?;
+            let style = |translated: &Tensor, pictures: &Tensor| {
+                let distances = perceptual.style_distance(translated, pictures)?;
+                Ok(distances.f_mean(Kind::Float)?)
+            };
+            let means = mean_differences(&decoded.translated, x, count, style)?;
+            terms.add("gen_vgg_style_a", style_weight, means.a)?;
+            terms.add("gen_vgg_style_b", style_weight, means.b)?;
+        }
+        if paired_weight > 0.0 {
+            self.add_paired_terms(terms, x, decoded, count)?;
         }
         Ok(())
+    }
+
+    /// The first `count` translations beside the partners of what they are translations of.
+    fn add_paired_terms(
+        &self,
+        terms: &mut Terms,
+        x: &Pair<Tensor>,
+        decoded: &Decoded,
+        count: i64,
+    ) -> Result<()> {
+        let weight = self.config.paired_w;
+        let means = mean_differences(&decoded.translated, x, count, l1)?;
+        terms.add("gen_paired_a", weight, means.a)?;
+        terms.add("gen_paired_b", weight, means.b)
     }
 
     /// Pictures that are shifted all alike and made noisy, if a translation of them is to be shifted
@@ -846,23 +868,27 @@ impl Trainer {
         Ok(Some(Shifted { shift, pictures }))
     }
 
-    /// Contents of the translations into each domain and of its shifted pictures, in one pass.
+    /// Contents of the translations into each domain and of its shifted pictures, in one pass, as far as
+    /// they are given.
     fn encode_again(
         &self,
-        translated: &Pair<Tensor>,
+        translated: Option<&Pair<Tensor>>,
         shifted: Option<&Shifted>,
     ) -> Result<Pair<EncodedAgain>> {
         Pair::try_new(|domain| {
-            let mut pictures = vec![translated.get(domain)];
-            pictures.extend(shifted.map(|shifted| shifted.pictures.get(domain)));
-            let content = self
-                .generators
-                .get(domain)
-                .encode_content(&join(&pictures)?)?;
-            let mut contents = part(&content, &pictures)?.into_iter();
+            let translated = translated.map(|translated| translated.get(domain));
+            let shifted = shifted.map(|shifted| shifted.pictures.get(domain));
+            let pictures: Vec<&Tensor> = translated.into_iter().chain(shifted).collect();
+            let mut contents = Vec::new();
+            if !pictures.is_empty() {
+                let generator = self.generators.get(domain);
+                let content = generator.encode_content(&join(&pictures)?)?;
+                contents = part(&content, &pictures)?;
+            }
+            let mut contents = contents.into_iter();
             Ok(EncodedAgain {
-                translated: contents.next().context("no content")?,
-                shifted: contents.next(),
+                translated: translated.and_then(|_| contents.next()),
+                shifted: shifted.and_then(|_| contents.next()),
             })
         })
     }
@@ -913,13 +939,18 @@ impl Trainer {
     }
 
     /// `drawn` styles, but for the share of translations that imitate pictures of a batch: `encoded`
-    /// ones. No gradient flows back through them, lest the encoder give away what is easy to imitate.
+    /// ones. No gradient flows back through them, lest the encoder give away what is easy to imitate,
+    /// unless a partner shows what all of its style is.
     fn mix_styles(&self, encoded: &Tensor, drawn: &Tensor) -> Result<Tensor> {
         let batch = drawn.size()[0];
+        let encoded = match self.config.is_paired() {
+            true => encoded.shallow_clone(),
+            false => encoded.f_detach()?,
+        };
         match self.encoded_styles().min(batch) {
             0 => Ok(drawn.shallow_clone()),
             count => join(&[
-                &encoded.f_detach()?.f_narrow(0, 0, count)?,
+                &encoded.f_narrow(0, 0, count)?,
                 &drawn.f_narrow(0, count, batch - count)?,
             ]),
         }
@@ -967,6 +998,26 @@ fn drawn_discriminators(config: &TrainConfig, device: Device) -> Result<Pair<Dis
         let store = ParameterStore::random(init, seed, device);
         let channels = config.architecture().channels(domain);
         Ok(Discriminator::new(&config.discriminator, channels, store)?)
+    })
+}
+
+/// The `difference` of the first `count` translations into each domain from its pictures, as means over
+/// all of the batch, to which the others add nothing: processes can have different numbers of them, but
+/// all have the same terms.
+fn mean_differences(
+    translated: &Pair<Tensor>,
+    x: &Pair<Tensor>,
+    count: i64,
+    difference: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Pair<Tensor>> {
+    Pair::try_new(|domain| {
+        let (translated, pictures) = (translated.get(domain), x.get(domain));
+        if count == 0 {
+            return Ok(Tensor::f_zeros([], (Kind::Float, translated.device()))?);
+        }
+        let first = |pictures: &Tensor| pictures.f_narrow(0, 0, count);
+        let mean = difference(&first(translated)?, &first(pictures)?)?;
+        Ok(mean.f_mul_scalar(count as f64 / translated.size()[0] as f64)?)
     })
 }
 

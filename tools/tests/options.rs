@@ -210,6 +210,7 @@ fn the_modern_recipe_trains_both_families_at_every_batch_size() {
                     batch_size,
                     precision,
                     consistency_w: 1.0,
+                    paired_w: 1.0,
                     augment: vec![
                         Augmentation::Colour,
                         Augmentation::Translation,

@@ -118,6 +118,10 @@ struct Arguments {
     /// the perceptual loss's network: try 20; 0 leaves it out [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     perceptual_style: Option<f64>,
+    /// Weight of the difference between a translation and the picture of the same name in the other
+    /// folder, for folders of pairs: try 10; 0 for folders without [default: the configuration's, else 0]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    paired: Option<f64>,
     /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights [default: the
     /// configuration's]
     #[arg(long, value_name = "FILE", alias = "perceptual-weights")]
@@ -368,6 +372,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     }
     set(&mut config.vgg_w, arguments.perceptual);
     set(&mut config.vgg_style_w, arguments.perceptual_style);
+    set(&mut config.paired_w, arguments.paired);
     set(&mut config.augment, arguments.augment.clone());
     set(&mut config.encoded_styles, arguments.encoded_styles);
     set(&mut config.diversity_w, arguments.diversity);
@@ -425,7 +430,7 @@ fn name_changed_flag(
 fn given_flags(
     arguments: &Arguments,
 ) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    let flags: [(bool, &str, &[&str]); 21] = [
+    let flags: [(bool, &str, &[&str]); 22] = [
         (arguments.recipe.is_some(), "--recipe", &["recipe"]),
         (arguments.task.is_some(), "--task", &["task"]),
         (arguments.trainer.is_some(), "--trainer", &["trainer"]),
@@ -462,6 +467,7 @@ fn given_flags(
             "--perceptual-style",
             &["vgg_style_w"],
         ),
+        (arguments.paired.is_some(), "--paired", &["paired_w"]),
         (
             arguments.encoded_styles.is_some(),
             "--encoded-styles",

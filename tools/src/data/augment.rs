@@ -6,6 +6,11 @@ use image::RgbImage;
 use munit::picture_file::{MAXIMUM_DECODED_BYTES, PictureError};
 use rand::{Rng, RngExt};
 
+use super::unusable;
+
+/// Blank crops are drawn again so many times before others are looked for.
+const CROP_DRAWS: usize = 8;
+
 /// How the pictures of one domain are resized and cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
@@ -110,13 +115,60 @@ impl Framing {
         ((width * to / from) as u32, (height * to / from) as u32)
     }
 
-    /// Draws a flip and the place of a crop.
-    pub(super) fn draw_crop(&self, picture: &Resized, flip: bool, random: &mut impl Rng) -> Crop {
-        Crop {
-            flipped: random.random_bool(0.5) && flip,
-            top: random.random_range(0..=picture.height - self.crop_height),
-            left: random.random_range(0..=picture.width - self.crop_width),
+    /// Draws a flip and the place of a crop that is the same in all of `pictures`, resized ones of one
+    /// scene, and in none of them blank, if there is such a place.
+    ///
+    /// A blank picture gives instance norms no variance, so that each of them multiplies gradients by
+    /// hundreds: behind some of them no number is left.
+    pub(super) fn draw_crop(
+        &self,
+        pictures: &[&Resized],
+        flip: bool,
+        random: &mut impl Rng,
+    ) -> Crop {
+        let flipped = random.random_bool(0.5) && flip;
+        // Rounded, longer sides of partners can differ by some pixels.
+        let rooms = pictures.iter().map(|picture| {
+            let (down, right) = (
+                picture.height - self.crop_height,
+                picture.width - self.crop_width,
+            );
+            [down, right]
+        });
+        let [down, right] = rooms
+            .reduce(|one, other| [one[0].min(other[0]), one[1].min(other[1])])
+            .unwrap_or_default();
+        let crop = |[top, left]: [usize; 2]| Crop { flipped, top, left };
+        let is_blank = |crop: &Crop| pictures.iter().any(|picture| self.is_blank(picture, *crop));
+        let mut draw = || crop([down, right].map(|room| random.random_range(0..=room)));
+        let mut drawn = draw();
+        for _ in 1..CROP_DRAWS {
+            if !is_blank(&drawn) {
+                return drawn;
+            }
+            drawn = draw();
         }
+        // Little is to be seen. Crops that overlap by half show any two neighbouring pixels.
+        let starts = |room: usize, side: usize| (0..room).step_by((side / 2).max(1)).chain([room]);
+        let shown: Vec<Crop> = starts(down, self.crop_height)
+            .flat_map(|top| starts(right, self.crop_width).map(move |left| [top, left]))
+            .map(crop)
+            .filter(|crop| !is_blank(crop))
+            .collect();
+        match shown.len() {
+            0 => drawn,
+            count => shown[random.random_range(0..count)],
+        }
+    }
+
+    /// Whether a crop of `picture` is all of one colour.
+    fn is_blank(&self, picture: &Resized, crop: Crop) -> bool {
+        let channels = self.channels as usize;
+        let row = |y: usize| {
+            let start = ((crop.top + y) * picture.width + crop.left) * channels;
+            picture.samples[start..start + self.crop_width * channels].chunks_exact(channels)
+        };
+        unusable::is_one_colour((0..self.crop_height).flat_map(row))
     }
 
     /// The crop in the middle, not flipped.
@@ -194,6 +246,8 @@ fn luma(rgb: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use image::Rgb;
 
     use super::*;
@@ -308,19 +362,61 @@ mod tests {
         let (mut tops, mut lefts) = ([0; 3], [0; 5]);
         for draw in 0..600 {
             let mut random = order::augmentation(1, munit::Domain::A, draw);
-            let crop = framing.draw_crop(&resized, true, &mut random);
+            let crop = framing.draw_crop(&[&resized], true, &mut random);
             flips += usize::from(crop.flipped);
             tops[crop.top] += 1;
             lefts[crop.left] += 1;
 
             let mut random = order::augmentation(1, munit::Domain::A, draw);
-            let unflipped = framing.draw_crop(&resized, false, &mut random);
+            let unflipped = framing.draw_crop(&[&resized], false, &mut random);
             assert!(!unflipped.flipped);
             assert_eq!((unflipped.top, unflipped.left), (crop.top, crop.left));
         }
         assert!((240..360).contains(&flips), "{flips}");
         assert!(tops.iter().all(|&count| count > 150), "{tops:?}");
         assert!(lefts.iter().all(|&count| count > 80), "{lefts:?}");
+    }
+
+    /// White, with a black rectangle.
+    fn sparse(rectangle: [u32; 4]) -> Resized {
+        let [left, top, width, height] = rectangle;
+        let picture = RgbImage::from_fn(200, 160, |x, y| {
+            let inside = (left..left + width).contains(&x) && (top..top + height).contains(&y);
+            Rgb([if inside { 0 } else { 255 }; 3])
+        });
+        framing(160, 16, 16, 3).resize(&picture).unwrap()
+    }
+
+    #[test]
+    fn a_crop_is_not_blank_where_there_is_anything_to_show() {
+        let framing = framing(160, 16, 16, 3);
+        for rectangle in [
+            [199, 0, 1, 1],
+            [90, 70, 1, 1],
+            [20, 30, 2, 1],
+            [0, 0, 100, 160],
+        ] {
+            let picture = sparse(rectangle);
+            let mut places = BTreeSet::new();
+            for draw in 0..40 {
+                let mut random = order::augmentation(1, munit::Domain::A, draw);
+                let crop = framing.draw_crop(&[&picture], true, &mut random);
+                assert!(
+                    !framing.is_blank(&picture, crop),
+                    "{rectangle:?}, draw {draw}"
+                );
+                places.insert((crop.top, crop.left));
+            }
+            // The pixel in the corner is in one of the crops that overlap by half.
+            assert!(places.len() > 2 || rectangle[0] == 199, "{places:?}");
+        }
+        // Partners: neither is blank.
+        let (one, other) = (sparse([20, 30, 90, 90]), sparse([100, 100, 80, 40]));
+        for draw in 0..40 {
+            let mut random = order::augmentation(1, munit::Domain::A, draw);
+            let crop = framing.draw_crop(&[&one, &other], true, &mut random);
+            assert!(!framing.is_blank(&one, crop) && !framing.is_blank(&other, crop));
+        }
     }
 
     #[test]

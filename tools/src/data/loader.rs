@@ -1,6 +1,7 @@
 //! Batches, made ahead of time on background threads.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +43,9 @@ pub struct LoaderSettings {
     pub crop_width: usize,
     /// 3 for RGB, 1 for grey, for domains a and b.
     pub channels: [i64; 2],
+    /// Whether the picture of domain b is always the partner of that of domain a, in the same crop: the
+    /// one at the same place of its set, see [`PictureSet::pair`].
+    pub paired: bool,
     /// Whether half of the pictures, drawn at random, are mirrored left to right.
     pub flip: bool,
     /// Decides the order of the pictures, their crops and their flips.
@@ -263,6 +267,10 @@ impl Shared {
 
     fn make(&self, iteration: u64, orders: &mut [Order; 2]) -> Result<Batch> {
         let [order_a, order_b] = orders;
+        if self.settings.paired {
+            let [a, b] = self.make_pairs(iteration, order_a)?;
+            return Ok(Batch { iteration, a, b });
+        }
         Ok(Batch {
             iteration,
             a: self.make_half(Domain::A, iteration, order_a)?,
@@ -270,19 +278,62 @@ impl Shared {
         })
     }
 
-    /// The pictures of one domain, `[B, C, H, W]`.
-    fn make_half(&self, domain: Domain, iteration: u64, order: &mut Order) -> Result<Tensor> {
+    /// Partners of both domains in the same crops, `[B, C, H, W]` each.
+    fn make_pairs(&self, iteration: u64, order: &mut Order) -> Result<[Tensor; 2]> {
+        let settings = &self.settings;
+        let mut pairs = Vec::new();
+        for draw in self.draws(iteration) {
+            let pair = order.draw(draw).find_map(|index| {
+                let a = self.picture(Domain::A, index)?;
+                Some([a, self.picture(Domain::B, index)?])
+            });
+            let pictures = pair.with_context(|| {
+                let [a, b] = self
+                    .domains
+                    .each_ref()
+                    .map(|pictures| pictures.root.display());
+                format!("no pair of pictures in {a} and {b} can be read any more")
+            })?;
+            let mut random = order::augmentation(settings.seed, Domain::A, draw);
+            let framing = settings.framing(Domain::A);
+            let both = pictures.each_ref().map(AsRef::as_ref);
+            let crop = framing.draw_crop(&both, settings.flip, &mut random);
+            pairs.push((pictures, crop));
+        }
+        let half = |domain: Domain| {
+            let framing = settings.framing(domain);
+            let [channels, height, width] = framing.crop_shape();
+            let shape = [pairs.len() as i64, channels, height, width];
+            write_tensor(&shape, |samples| {
+                let crops = samples.chunks_exact_mut(framing.crop_len());
+                for ((pictures, crop), planes) in pairs.iter().zip(crops) {
+                    framing.write_crop(&pictures[domain as usize], *crop, planes);
+                }
+                Ok(())
+            })
+        };
+        Ok([half(Domain::A)?, half(Domain::B)?])
+    }
+
+    /// The numbers of the draws of an iteration that are made here, counted over the whole run.
+    fn draws(&self, iteration: u64) -> Range<u64> {
         let LoaderSettings {
             batch_size, share, ..
         } = self.settings;
         let share = share.of(batch_size);
+        let first = iteration * batch_size as u64;
+        first + share.start as u64..first + share.end as u64
+    }
+
+    /// The pictures of one domain, `[B, C, H, W]`.
+    fn make_half(&self, domain: Domain, iteration: u64, order: &mut Order) -> Result<Tensor> {
+        let draws = self.draws(iteration);
         let framing = self.settings.framing(domain);
         let [channels, height, width] = framing.crop_shape();
-        let shape = [share.len() as i64, channels, height, width];
+        let shape = [(draws.end - draws.start) as i64, channels, height, width];
         write_tensor(&shape, |samples| {
             let crops = samples.chunks_exact_mut(framing.crop_len());
-            let first = iteration * batch_size as u64 + share.start as u64;
-            for (draw, planes) in (first..).zip(crops) {
+            for (draw, planes) in draws.zip(crops) {
                 let picture = order
                     .draw(draw)
                     .find_map(|picture| self.picture(domain, picture))
@@ -293,7 +344,7 @@ impl Shared {
                         )
                     })?;
                 let mut random = order::augmentation(self.settings.seed, domain, draw);
-                let crop = framing.draw_crop(&picture, self.settings.flip, &mut random);
+                let crop = framing.draw_crop(&[&picture], self.settings.flip, &mut random);
                 framing.write_crop(&picture, crop, planes);
             }
             Ok(())
@@ -408,6 +459,7 @@ mod tests {
             crop_height: 18,
             crop_width: 16,
             channels: [3, 1],
+            paired: false,
             flip: true,
             seed: 1,
             workers: 2,
@@ -512,6 +564,71 @@ mod tests {
             let parts = shares.each_ref().map(|share| &share[number]);
             assert_eq!(Tensor::cat(&parts.map(|part| &part.a), 0), batch.a);
             assert_eq!(Tensor::cat(&parts.map(|part| &part.b), 0), batch.b);
+        }
+    }
+
+    /// The second set shows what the first does, with red and blue exchanged.
+    fn pairs() -> (TempDir, PictureSet, PictureSet) {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |name: &str, exchanged: bool| {
+            let root = folder.path().join(name);
+            for path in write_pictures(&root, 5) {
+                let mut picture = image::open(&path).unwrap().into_rgb8();
+                if exchanged {
+                    picture.pixels_mut().for_each(|pixel| pixel.0.reverse());
+                }
+                picture.save(path).unwrap();
+            }
+            PictureSet::scan(&Source::Folder(root)).unwrap()
+        };
+        let (a, b) = (set("a", false), set("b", true));
+        (folder, a, b)
+    }
+
+    fn paired_settings() -> LoaderSettings {
+        LoaderSettings {
+            new_size: [24, 24],
+            channels: [3, 3],
+            paired: true,
+            ..settings()
+        }
+    }
+
+    #[test]
+    fn partners_come_together_in_one_crop() {
+        let (_folder, a, b) = pairs();
+        let settings = paired_settings();
+        let batches = batches((&a, &b), &settings, 0, 10);
+        for batch in &batches {
+            assert_eq!(batch.a.flip([1]), batch.b);
+        }
+        // Crops and flips differ, and a set of five is gone through in two and a half batches.
+        let unpaired = LoaderSettings {
+            paired: false,
+            ..settings
+        };
+        let apart = self::batches((&a, &b), &unpaired, 0, 10);
+        for (batch, apart) in batches.iter().zip(&apart) {
+            assert_eq!(batch.a, apart.a);
+        }
+        assert!(apart.iter().any(|batch| batch.a.flip([1]) != batch.b));
+    }
+
+    #[test]
+    fn a_pair_of_which_one_picture_is_gone_is_replaced_by_the_next_pair() {
+        let (_folder, a, b) = pairs();
+        fs::remove_file(&a.paths[1]).unwrap();
+        fs::remove_file(&b.paths[2]).unwrap();
+        let batches = batches((&a, &b), &paired_settings(), 0, 10);
+        assert!(batches.iter().all(|batch| batch.a.flip([1]) == batch.b));
+        for path in &b.paths[3..] {
+            fs::remove_file(path).unwrap();
+        }
+        fs::remove_file(&b.paths[0]).unwrap();
+        let mut loader = Loader::new(a.clone(), b.clone(), paired_settings(), 0).unwrap();
+        let error = loader.next_batch().unwrap_err().to_string();
+        for set in [&a, &b] {
+            assert!(error.contains(set.root.to_str().unwrap()), "{error}");
         }
     }
 

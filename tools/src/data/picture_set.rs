@@ -1,5 +1,6 @@
 //! The pictures of one domain.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +99,90 @@ impl PictureSet {
         }
     }
 
+    /// Leaves out of both sets what has no partner in the other: a picture of the same name, but for the
+    /// ending, at the same place below the folder, and of the same shape. In what is left partners have
+    /// the same index.
+    ///
+    /// # Errors
+    /// Sets without any partners, in a sentence that names both folders.
+    pub fn pair(a: &mut Self, b: &mut Self) -> Result<()> {
+        let (names_a, names_b) = (a.names(), b.names());
+        let mut partners: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
+        for (name, &index) in &names_a {
+            let Some(&partner) = names_b.get(name) else {
+                continue;
+            };
+            if have_one_shape(&a.headers[index], &b.headers[partner]) {
+                partners[0].push(index);
+                partners[1].push(partner);
+            } else {
+                a.skip(
+                    index,
+                    Unusable::OtherShape {
+                        partner: b.paths[partner].clone(),
+                    },
+                );
+                b.skip(
+                    partner,
+                    Unusable::OtherShape {
+                        partner: a.paths[index].clone(),
+                    },
+                );
+            }
+        }
+        let [in_a, in_b] = partners;
+        if in_a.is_empty() {
+            bail!(
+                "no picture in {} has a partner in {}: pictures that show the same must have the same \
+                 name in both folders, and the same shape; leave paired_w out if there are no pairs",
+                a.root.display(),
+                b.root.display()
+            );
+        }
+        let folders = [b.root.clone(), a.root.clone()];
+        for ((set, kept), folder) in [(a, in_a), (b, in_b)].into_iter().zip(folders) {
+            set.keep(&kept, &folder);
+        }
+        Ok(())
+    }
+
+    /// Where a picture is by its name, without the ending; of those with several endings the first.
+    fn names(&self) -> BTreeMap<PathBuf, usize> {
+        let mut names = BTreeMap::new();
+        for (index, path) in self.paths.iter().enumerate() {
+            let name = path.strip_prefix(&self.root).unwrap_or(path);
+            names.entry(name.with_extension("")).or_insert(index);
+        }
+        names
+    }
+
+    fn skip(&mut self, index: usize, reason: Unusable) {
+        let path = self.paths[index].clone();
+        self.skipped.push(Skipped { path, reason });
+    }
+
+    /// Leaves out all but those at the places `kept`, in their order, as without a partner in `folder`.
+    fn keep(&mut self, kept: &[usize], folder: &Path) {
+        let mut known: BTreeSet<PathBuf> = self
+            .skipped
+            .iter()
+            .map(|skipped| skipped.path.clone())
+            .collect();
+        known.extend(kept.iter().map(|&index| self.paths[index].clone()));
+        for index in 0..self.paths.len() {
+            if !known.contains(&self.paths[index]) {
+                let folder = folder.to_path_buf();
+                self.skip(index, Unusable::NoPartner { folder });
+            }
+        }
+        self.paths = kept
+            .iter()
+            .map(|&index| self.paths[index].clone())
+            .collect();
+        self.headers = kept.iter().map(|&index| self.headers[index]).collect();
+        self.skipped.sort_by(|one, other| one.path.cmp(&other.path));
+    }
+
     /// A checksum of the names of the pictures, relative to the folder, and of the sizes of their files.
     /// Not of their times, so that a copy of the folder is as good.
     ///
@@ -120,6 +205,14 @@ pub(crate) fn none_usable(count: usize, root: &Path, first: &dyn fmt::Display) -
         1 => anyhow!("the only picture in {root} cannot be used: {first}"),
         _ => anyhow!("none of the {count} pictures in {root} can be used; the first is {first}"),
     }
+}
+
+/// Sides of partners may differ in proportion by this much, for what was rounded when they were made.
+const SHAPE_TOLERANCE: f64 = 0.02;
+
+fn have_one_shape(one: &PictureHeader, other: &PictureHeader) -> bool {
+    let aspect = |header: &PictureHeader| f64::from(header.width) / f64::from(header.height);
+    (aspect(one) / aspect(other)).ln().abs() <= SHAPE_TOLERANCE
 }
 
 fn check(path: &Path) -> Result<PictureHeader, Unusable> {
@@ -298,6 +391,91 @@ mod tests {
         assert!(of_list(&list).contains("list.txt names no pictures"));
         fs::write(&list, [0xFF, 0xD8, 0xFF]).unwrap();
         assert!(of_list(&list).contains("list.txt; it must be a text file"));
+    }
+
+    #[test]
+    fn partners_have_one_name_and_one_shape() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = |name: &str| folder.path().join(name);
+        let save = |name: &str, width| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            picture(width, 32, 1).save(path).unwrap();
+        };
+        // Pictures of one shape at another size, and rounded.
+        for (name, width) in [
+            ("a/one.png", 40),
+            ("a/deep/one.png", 40),
+            ("a/two.png", 40),
+            ("a/two.bmp", 40),
+            ("a/lonely.png", 40),
+            ("a/wide.png", 64),
+            ("b/deep/one.bmp", 80),
+            ("b/one.png", 41),
+            ("b/other.png", 40),
+            ("b/two.bmp", 40),
+            ("b/wide.png", 40),
+        ] {
+            save(name, width);
+        }
+        picture(80, 64, 1).save(root("b/deep/one.bmp")).unwrap();
+        picture(81, 64, 1).save(root("b/one.png")).unwrap();
+        let set = |name: &str| scan(&Source::Folder(root(name))).unwrap();
+        let (mut a, mut b) = (set("a"), set("b"));
+        PictureSet::pair(&mut a, &mut b).unwrap();
+
+        assert_eq!(names(&a), ["deep/one.png", "one.png", "two.bmp"]);
+        assert_eq!(names(&b), ["deep/one.bmp", "one.png", "two.bmp"]);
+        assert_eq!(b.headers[0].width, 80);
+        let left_out = |set: &PictureSet| -> Vec<String> {
+            set.skipped.iter().map(ToString::to_string).collect()
+        };
+        let path = |name: &str| root(name).display().to_string();
+        let lonely = |name, other| {
+            format!(
+                "{}: it has no partner: there is no other picture of this name in {}",
+                path(name),
+                path(other)
+            )
+        };
+        let shape = |name, other| {
+            format!(
+                "{}: its partner has another ratio of width to height: {}",
+                path(name),
+                path(other)
+            )
+        };
+        assert_eq!(
+            left_out(&a),
+            [
+                lonely("a/lonely.png", "b"),
+                lonely("a/two.png", "b"),
+                shape("a/wide.png", "b/wide.png")
+            ]
+        );
+        assert_eq!(
+            left_out(&b),
+            [
+                lonely("b/other.png", "a"),
+                shape("b/wide.png", "a/wide.png")
+            ]
+        );
+    }
+
+    #[test]
+    fn sets_without_pairs_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |name: &str, file: &str| {
+            let root = folder.path().join(name);
+            fs::create_dir_all(&root).unwrap();
+            picture(20, 20, 1).save(root.join(file)).unwrap();
+            scan(&Source::Folder(root)).unwrap()
+        };
+        let (mut a, mut b) = (set("first", "one.png"), set("second", "two.png"));
+        let error = PictureSet::pair(&mut a, &mut b).unwrap_err().to_string();
+        for part in ["/first has a partner in ", "/second: ", "paired_w"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

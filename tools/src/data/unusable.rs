@@ -1,8 +1,9 @@
 //! Why a picture is not trained on.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use image::{Rgb, RgbImage};
+use image::RgbImage;
 use munit::picture_file::{PictureError, PictureHeader};
 
 /// Pictures more than this many times as long as they are wide are not trained on: a crop would
@@ -26,6 +27,16 @@ pub enum Unusable {
     },
     /// All of one colour.
     Blank,
+    /// No picture has its name in the folder of the other domain.
+    NoPartner {
+        /// That folder.
+        folder: PathBuf,
+    },
+    /// Its partner is not of its shape, so that the two do not show the same.
+    OtherShape {
+        /// The partner.
+        partner: PathBuf,
+    },
 }
 
 impl fmt::Display for Unusable {
@@ -37,6 +48,16 @@ impl fmt::Display for Unusable {
                 "{width}×{height} is a strip; the longer side of a training picture may be {MAXIMUM_ASPECT} times the shorter"
             ),
             Self::Blank => write!(f, "it is blank: all of one colour"),
+            Self::NoPartner { folder } => write!(
+                f,
+                "it has no partner: there is no other picture of this name in {}",
+                folder.display()
+            ),
+            Self::OtherShape { partner } => write!(
+                f,
+                "its partner has another ratio of width to height: {}",
+                partner.display()
+            ),
         }
     }
 }
@@ -61,7 +82,7 @@ pub(super) fn check_header(header: &PictureHeader) -> Result<(), Unusable> {
 /// [`Unusable::Strip`] and [`Unusable::Blank`].
 pub(crate) fn check(picture: &RgbImage) -> Result<(), Unusable> {
     check_shape(picture.width(), picture.height())?;
-    if is_blank(picture) {
+    if is_one_colour(picture.pixels().map(|pixel| pixel.0.as_slice())) {
         return Err(Unusable::Blank);
     }
     Ok(())
@@ -74,25 +95,27 @@ fn check_shape(width: u32, height: u32) -> Result<(), Unusable> {
     Ok(())
 }
 
-/// Whether all pixels have the same colour, but for the noise of compression.
-fn is_blank(picture: &RgbImage) -> bool {
-    let mut pixels = picture.pixels();
-    let Some(&Rgb(first)) = pixels.next() else {
+/// Whether all `pixels`, of as many channels each, have the same colour, but for the noise of
+/// compression.
+pub(super) fn is_one_colour<'p>(mut pixels: impl Iterator<Item = &'p [u8]>) -> bool {
+    let Some(first) = pixels.next() else {
         return true;
     };
-    let (mut low, mut high) = (first, first);
+    let mut extremes: Vec<[u8; 2]> = first.iter().map(|&sample| [sample; 2]).collect();
     // Almost every picture betrays itself within a few pixels.
-    !pixels.any(|Rgb(pixel)| {
-        (0..3).any(|channel| {
-            low[channel] = low[channel].min(pixel[channel]);
-            high[channel] = high[channel].max(pixel[channel]);
-            high[channel] - low[channel] > BLANK_TOLERANCE
+    !pixels.any(|pixel| {
+        extremes.iter_mut().zip(pixel).any(|(extremes, &sample)| {
+            let [low, high] = *extremes;
+            *extremes = [low.min(sample), high.max(sample)];
+            extremes[1] - extremes[0] > BLANK_TOLERANCE
         })
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use image::Rgb;
+
     use super::*;
     use crate::data::test_pictures::picture;
 

@@ -37,19 +37,24 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Finds all pictures of `layout`.
+    /// Finds all pictures of `layout`; if they are `paired`, only those for training that have a
+    /// partner.
     ///
     /// # Errors
-    /// Those of [`PictureSet::scan`], with the domain.
-    pub fn scan(layout: &DataLayout) -> Result<Self> {
+    /// Those of [`PictureSet::scan`], with the domain, and of [`PictureSet::pair`].
+    pub fn scan(layout: &DataLayout, paired: bool) -> Result<Self> {
         let scan = |source: &Source, domain: Domain| {
             PictureSet::scan(source).with_context(|| format!("domain {}", domain.name()))
         };
+        let mut training = Pair {
+            a: scan(&layout.train_a, Domain::A)?,
+            b: scan(&layout.train_b, Domain::B)?,
+        };
+        if paired {
+            PictureSet::pair(&mut training.a, &mut training.b)?;
+        }
         Ok(Self {
-            training: Pair {
-                a: scan(&layout.train_a, Domain::A)?,
-                b: scan(&layout.train_b, Domain::B)?,
-            },
+            training,
             test: Pair {
                 a: layout
                     .test_a

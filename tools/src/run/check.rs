@@ -64,9 +64,9 @@ pub fn check(
         }
         None => {}
     }
-    let sets = Sets::scan(&layout)?;
-    let preflight = Preflight::complete(sets.clone(), &config, progress)?;
+    let sets = Sets::scan(&layout, config.is_paired())?;
     load_perceptual(&config, Device::Cpu)?;
+    let preflight = Preflight::complete(sets.clone(), &config, progress)?;
     let inputs = folder.map(RunFolder::input_sheet);
     if let Some(path) = &inputs {
         save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;

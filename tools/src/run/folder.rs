@@ -141,8 +141,8 @@ impl RunFolder {
     pub(super) fn check_run(&self) -> Result<()> {
         ensure!(
             self.is_run(),
-            "{}: there is no run of munit-train in this folder, or it was ended before its first \
-             iteration; give the folder that was its --out, or start anew without --resume",
+            "{}: there is no run of munit-train in this folder; give the folder that was its --out. A run \
+             that was ended before its first iteration is begun anew, without --resume",
             self.0.display()
         );
         Ok(())

@@ -59,7 +59,7 @@ pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
 
 /// The training pictures, which must have the `fingerprints` of the first process's.
 fn found_pictures(config: &TrainConfig, fingerprints: [u32; 2]) -> Result<Pair<PictureSet>> {
-    let training = Sets::scan(&data_layout(config)?)?.training;
+    let training = Sets::scan(&data_layout(config)?, config.is_paired())?.training;
     ensure!(
         [training.a.fingerprint(), training.b.fingerprint()] == fingerprints,
         "the training pictures here are not those of the first process; all need the same ones \

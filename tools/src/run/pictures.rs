@@ -70,8 +70,9 @@ pub(crate) fn loader_settings(config: &TrainConfig) -> LoaderSettings {
         crop_height: config.crop_image_height,
         crop_width: config.crop_image_width,
         channels: Domain::ALL.map(|domain| config.architecture().channels(domain)),
+        paired: config.is_paired(),
         flip: config.flip,
-        seed: config.seed,
+        seed: config.pictures_seed(),
         workers: config.num_workers,
     }
 }

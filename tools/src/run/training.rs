@@ -33,12 +33,13 @@ use crate::trainer::{Trainer, noise_generator};
 use crate::watch::{Finding, Probe, Trouble, Watch};
 
 /// Losses beside the progress bar.
-const SHOWN_LOSSES: [&str; 5] = [
+const SHOWN_LOSSES: [&str; 6] = [
     "dis_total",
     "gen_total",
     "gen_adv_b",
     "gen_recon_x_b",
     "gen_recon_s_b",
+    "gen_paired_b",
 ];
 
 /// A run at work.
@@ -478,7 +479,7 @@ impl<'r> Training<'r> {
         checkpoint::synchronise(&mut self.trainer, self.ranks)
     }
 
-    /// Goes back to an earlier state, with lower learning rates and other noise.
+    /// Goes back to an earlier state, with lower learning rates, other noise and other crops.
     fn roll_back(&mut self, finding: &Finding) -> Result<()> {
         let from = self.trainer.iteration;
         let mut config = self.trainer.config().clone();
@@ -540,8 +541,8 @@ impl<'r> Training<'r> {
         self.page.go_back(to)?;
         let [rate, _] = config.learning_rates(to.max(config.lr_warmup));
         self.progress.log_line(&format!(
-            "munit-train: going back to iteration {to}, with the learning rate {rate:e} and other noise \
-             (return {} of {MOST_ROLLBACKS} at most)",
+            "munit-train: going back to iteration {to}, with the learning rate {rate:e}, other noise \
+             and other crops (return {} of {MOST_ROLLBACKS} at most)",
             config.rollbacks.len()
         ));
         self.history.add(from, Happening::RolledBack { to, rate })?;

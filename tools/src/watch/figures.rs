@@ -3,6 +3,8 @@
 use munit::config::Family;
 use munit::{Direction, Domain};
 
+use crate::config::TrainConfig;
+
 /// Mean absolute difference of translations of the same picture in different styles, in a range of
 /// pixel values from -1 to 1.
 pub fn diversity(direction: Direction) -> &'static str {
@@ -39,11 +41,15 @@ pub fn all() -> Vec<&'static str> {
         .collect()
 }
 
-/// The figures that networks of `family` have: UNIT has one translation of a picture, no diversity.
-pub fn of(family: Family) -> Vec<&'static str> {
+/// The figures of a run of `config`: UNIT has one translation of a picture, no diversity, and
+/// discriminators that learn nothing have no accuracy.
+pub fn of(config: &TrainConfig) -> Vec<&'static str> {
     let mut figures = all();
-    if family == Family::Unit {
+    if config.architecture().family == Family::Unit {
         figures.retain(|name| Direction::ALL.iter().all(|way| diversity(*way) != *name));
+    }
+    if config.gan_w == 0.0 {
+        figures.retain(|name| Domain::ALL.iter().all(|domain| accuracy(*domain) != *name));
     }
     figures
 }

@@ -40,8 +40,8 @@ impl Probe {
         })
     }
 
-    /// All figures of `trainer`'s networks by name, see [`figures`]. UNIT has no diversity. Nothing
-    /// that is trained or saved changes.
+    /// The figures of `trainer`'s networks by name, see [`figures::of`]. Nothing that is trained or saved
+    /// changes.
     ///
     /// # Errors
     /// libtorch's, for instance out of memory.
@@ -62,6 +62,9 @@ impl Probe {
             let distance = distances.iter().sum::<f64>() / distances.len() as f64;
             values.push((figures::identity_distance(direction), distance));
             translations.push((direction.target(), translated));
+        }
+        if trainer.config().gan_w == 0.0 {
+            return Ok(values);
         }
         translations.sort_by_key(|(domain, _)| domain.name());
         for (domain, translated) in translations {

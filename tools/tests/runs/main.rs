@@ -4,6 +4,7 @@ mod begin;
 mod check;
 mod common;
 mod export;
+mod paired;
 #[cfg(feature = "mpi")]
 mod ranks;
 mod report;

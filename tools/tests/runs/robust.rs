@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use image::{Rgb, RgbImage};
 use munit_tools::checkpoint;
 use rand::RngExt;
 
@@ -376,4 +377,37 @@ fn another_signal_later_on_ends_a_run_at_once() {
     let reached = place.losses("run").len() as u64 - 1;
     let end = format!("--resume run --iterations {}", reached + 2);
     succeeded(place.train(&end));
+}
+
+/// Behind instance norms of pictures without variance gradients grow beyond all numbers: crops must not be
+/// blank.
+#[test]
+fn pictures_of_which_most_is_blank_ruin_no_run() {
+    let place = Place::new();
+    for (name, left) in [("a", 20), ("b", 70)] {
+        let folder = place.path(name);
+        fs::create_dir(&folder).unwrap();
+        for number in 0..3 {
+            let picture = RgbImage::from_fn(150, 100, |x, y| {
+                let inside = (left..left + 9).contains(&x) && (40..44 + number).contains(&y);
+                Rgb([if inside { 20 } else { 255 }; 3])
+            });
+            let path = folder.join(format!("{number}.png"));
+            picture.save(path).unwrap();
+        }
+    }
+    fs::write(
+        place.path("sparse.yaml"),
+        "log_iter: 1\nbatch_size: 2\nnew_size: 100\ncrop_image_height: 32\ncrop_image_width: 32\n\
+         gen: {dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 6}\n\
+         dis: {dim: 4, n_layer: 2, num_scales: 2}\n",
+    )
+    .unwrap();
+    let errors = succeeded(place.run(
+        MUNIT_TRAIN,
+        "--config sparse.yaml --a a --b b --out run --iterations 8 --device cpu --threads 1",
+    ));
+    assert!(!errors.contains("NaN"), "{errors}");
+    let config = fs::read_to_string(place.path("run/config.yaml")).unwrap();
+    assert!(!config.contains("rollbacks"), "{config}");
 }

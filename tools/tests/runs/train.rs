@@ -115,6 +115,7 @@ ema_warmup: 10
 augment: [colour, translation, cutout]
 r1_every: 3
 consistency_w: 1
+paired_w: 2
 gen: {dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}
 dis: {dim: 4, n_layer: 2, num_scales: 2}
 crop_image_height: 32
@@ -144,6 +145,7 @@ fn a_killed_modern_run_goes_on_to_the_same_end() {
         "gen_diversity_a",
         "gen_style_prior_a",
         "gen_consistency_a",
+        "gen_paired_b",
     ] {
         assert!(header.contains(term), "{header}");
     }
@@ -282,6 +284,10 @@ fn recipe_and_task_are_flags_and_stay_what_they_were() {
         ),
         ("--diversity nan", ["--diversity is NaN", "finite"]),
         ("--consistency -1", ["--consistency is -1", "not negative"]),
+        (
+            "--paired 10",
+            ["--paired is 10", "encoded_styles is 0; make it 0.5"],
+        ),
         (
             "--perceptual 1",
             ["--perceptual is 1", "--vgg-weights FILE"],
@@ -603,6 +609,8 @@ fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() 
     );
     let sentence = failed(place.run(MUNIT_TRAIN, &arguments));
     assert_says(&sentence, &["vgg_w is 1", "--vgg-weights FILE"]);
+    // What can be said at once is, and leaves no folder.
+    assert!(!place.path("run").exists());
 
     write_vgg(&place.path("vgg.safetensors"));
     succeeded(place.run(

@@ -1,0 +1,132 @@
+//! Training on folders of pairs: pictures of the same name show the same.
+
+use std::fs;
+
+use image::{Rgb, RgbImage};
+
+use crate::common::{MUNIT_TRAIN, Place, assert_says, failed, succeeded, text};
+
+/// Blobs of several colours, on a ground that grows lighter.
+fn blobs(number: u32, x: u32, y: u32) -> Rgb<u8> {
+    let inside = (x / 11 + y / 9 + number).is_multiple_of(3);
+    let shade = (90 + 3 * x) as u8;
+    match inside {
+        true => Rgb([220, 40 * number as u8, 30]),
+        false => Rgb([shade / 2, shade, shade]),
+    }
+}
+
+/// Pairs in the folders `a` and `b`, whose colours are exchanged.
+fn pairs() -> Place {
+    let place = Place::new();
+    place.pictures("a", blobs);
+    place.pictures("b", |number, x, y| {
+        let Rgb([red, green, blue]) = blobs(number, x, y);
+        Rgb([blue, red, green])
+    });
+    place
+}
+
+fn mean(values: &[Option<f64>]) -> f64 {
+    let known: Vec<f64> = values.iter().flatten().copied().collect();
+    known.iter().sum::<f64>() / known.len() as f64
+}
+
+#[test]
+fn translations_learn_to_be_the_partners() {
+    let place = pairs();
+    let arguments =
+        "--a a --b b --recipe modern --lr 0.002 --iterations 120 --batch-size 2 --encoded-styles 1";
+    for (run, weight) in [("paired", 10), ("unpaired", 0)] {
+        succeeded(place.train(&format!("{arguments} --paired {weight} --out {run}")));
+    }
+    for name in ["gen_paired_a", "gen_paired_b"] {
+        let column = place.column("paired", name).unwrap();
+        let (first, last) = (mean(&column[..5]), mean(&column[column.len() - 5..]));
+        assert!(last < 0.6 * first, "{name}: {first}, {last}");
+        assert!(place.column("unpaired", name).is_none());
+    }
+}
+
+#[test]
+fn what_has_no_partner_is_left_out_by_name() {
+    let place = pairs();
+    fs::rename(place.path("a/0.png"), place.path("a/other.png")).unwrap();
+    RgbImage::new(90, 38).save(place.path("b/1.png")).unwrap();
+    let check = "--a a --b b --recipe modern --check";
+    let output = place.train(&format!("{check} --paired 10"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_says(
+        &text(&output.stdout),
+        &[
+            "domain a: 3 pictures in a\n",
+            "left out: a/1.png: its partner has another ratio of width to height: b/1.png",
+            "left out: a/other.png: it has no partner: there is no other picture of this name in b",
+            "domain b: 3 pictures in b\n",
+            "left out: b/0.png: it has no partner",
+        ],
+    );
+    let output = place.train(check);
+    assert_says(&text(&output.stdout), &["domain a: 5 pictures"]);
+
+    for number in 0..5 {
+        let path = place.path(&format!("b/{number}.png"));
+        fs::rename(path, place.path(&format!("b/picture-{number}.png"))).unwrap();
+    }
+    let arguments = "--a a --b b --recipe modern --paired 10 --out run";
+    let errors = failed(place.run(MUNIT_TRAIN, arguments));
+    assert_says(
+        &errors,
+        &[
+            "no picture in a has a partner in b",
+            "the same name in both folders",
+        ],
+    );
+    assert!(!place.path("run").exists());
+}
+
+#[test]
+fn partners_alone_are_learned_from_where_nothing_else_weighs() {
+    let place = pairs();
+    fs::write(
+        place.path("alone.yaml"),
+        "recipe: modern\nlr_policy: constant\nprecision: fp32\ngan_w: 0\nrecon_x_w: 0\nrecon_s_w: 0\nrecon_c_w: 0\n\
+         recon_x_cyc_w: 0\ndiversity_w: 0\nstyle_prior_w: 0\npaired_w: 10\nencoded_styles: 1\n\
+         log_iter: 1\nwatch_iter: 2\n\
+         gen: {dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}\n\
+         dis: {dim: 4, n_layer: 2, num_scales: 2}\n",
+    )
+    .unwrap();
+    let arguments =
+        "--config alone.yaml --a a --b b --size 32 --batch-size 2 --device cpu --threads 1";
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{arguments} --iterations 6 --out run"),
+    ));
+    let header = place.losses("run")[0].clone();
+    let columns: Vec<&str> = header.split(',').collect();
+    assert_eq!(
+        columns,
+        [
+            "iteration",
+            "gen_paired_a",
+            "gen_paired_b",
+            "gen_total",
+            "diversity_a2b",
+            "identity_distance_a2b",
+            "diversity_b2a",
+            "identity_distance_b2a"
+        ]
+    );
+    assert!(place.path("run/report.html").exists());
+    // Ended and gone on with, such a run ends where it would have.
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        &format!("{arguments} --iterations 3 --out halves"),
+    ));
+    succeeded(place.run(
+        MUNIT_TRAIN,
+        "--resume halves --iterations 6 --device cpu --threads 1",
+    ));
+    assert_eq!(place.losses("run"), place.losses("halves"));
+}
