@@ -49,14 +49,15 @@ const LOSSES: [Plan; 5] = [
     ),
     (
         "Pictures",
-        "How far pictures come back from their own codes, and after a translation there and back. Lower \
-         is better.",
+        "How far pictures come back from their own codes, and after a translation there and back, and how \
+         far translations are from partners. Lower is better.",
         &[
             ("gen_recon_x", "reconstruction"),
             ("gen_cycrecon_x", "there and back"),
             ("gen_cyc_x", "there and back"),
             ("gen_vgg", "perceptual"),
             ("gen_vgg_style", "style, perceptual"),
+            ("gen_paired", "partner"),
         ],
     ),
     (
