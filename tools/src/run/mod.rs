@@ -87,8 +87,7 @@ pub fn run(
     } else {
         folder.refuse_foreign()?;
     }
-    // What is wrong with the pictures or with the perceptual loss is to be said before there is a folder.
-    let sets = Sets::scan(&layout, config.is_paired())?;
+    // Before pictures are read and a folder is made.
     load_perceptual(&config, Device::Cpu)?;
     folder.create()?;
     let _lock = folder.lock()?;
@@ -112,6 +111,7 @@ pub fn run(
         None
     };
     ranks.check(&config)?;
+    let sets = Sets::scan(&layout, config.is_paired())?;
     let preflight = Preflight::begin(sets.clone(), &config)?;
     announce_pictures(&preflight.report, resume);
     let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config), ranks);
