@@ -193,10 +193,10 @@ fn statistics_tell_a_size_that_a_person_sets() {
 /// Plays a live line of large frames for a few seconds; the sizes that were chosen, and the last.
 fn live_sizes(quality: &str) -> (Vec<u32>, u32) {
     init();
-    // So many frames a second that no machine runs the network on all of them at full size.
+    // So many and so large frames that no machine runs the network on all of them at full size.
     let pipeline = gst::parse::launch(&format!(
         "videotestsrc is-live=true num-buffers=480 \
-         ! video/x-raw,format=RGB,width=320,height=240,framerate=240/1 \
+         ! video/x-raw,format=RGB,width=640,height=480,framerate=240/1 \
          ! munitfilter name=filter model={} device=cpu quality={quality} min-inference-size=64 \
          ! fakesink sync=false",
         model_path().display()
@@ -230,10 +230,10 @@ fn live_sizes(quality: &str) -> (Vec<u32>, u32) {
 #[test]
 fn quality_auto_lowers_the_inference_size_of_a_live_stream() {
     let (sizes, size) = live_sizes("auto");
-    assert!((64..240).contains(&size), "{size} after {sizes:?}");
+    assert!((64..480).contains(&size), "{size} after {sizes:?}");
 }
 
 #[test]
 fn quality_fixed_leaves_the_inference_size_alone() {
-    assert_eq!(live_sizes("fixed"), (vec![], 240));
+    assert_eq!(live_sizes("fixed"), (vec![], 480));
 }
