@@ -779,6 +779,14 @@ impl TrainConfig {
         self.paired_w > 0.0
     }
 
+    /// Whether pictures are decoded from their own codes: not where that weighs nothing, unless style
+    /// encoders learn from it alone, as they do without partners whose styles all translations have.
+    pub fn reconstructs(&self) -> bool {
+        let styles_have_partners =
+            self.trainer == TrainerKind::Munit && self.is_paired() && self.encoded_styles == 1.0;
+        self.recon_x_w > 0.0 || !styles_have_partners
+    }
+
     /// Whether the perceptual network is needed.
     pub fn is_perceptual(&self) -> bool {
         self.vgg_w > 0.0 || self.vgg_style_w > 0.0

@@ -21,9 +21,7 @@ pub fn all(config: &TrainConfig) -> Vec<&'static str> {
     let adversarial = config.gan_w > 0.0;
     add(adversarial, &["dis_a", "dis_b", "dis_total"]);
     add(adversarial && config.r1_w > 0.0, &GRADIENT_PENALTIES);
-    let all_have_partners = munit && config.is_paired() && config.encoded_styles == 1.0;
-    let reconstructs = config.recon_x_w > 0.0 || !all_have_partners;
-    add(reconstructs, &["gen_recon_x_a", "gen_recon_x_b"]);
+    add(config.reconstructs(), &["gen_recon_x_a", "gen_recon_x_b"]);
     let styles = munit && config.recon_s_w > 0.0;
     add(styles, &["gen_recon_s_a", "gen_recon_s_b"]);
     let contents = munit && (config.recon_c_w > 0.0 || cycle);

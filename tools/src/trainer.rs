@@ -572,10 +572,7 @@ impl Trainer {
             b: self.generators.b.encode_style(&x.b)?,
         };
         let target = Pair::try_new(|domain| self.mix_styles(own.get(domain), drawn.get(domain)))?;
-        // Without partners the style encoders learn from reconstructions alone.
-        let all_have_partners = self.config.is_paired()
-            && self.config.encoded_styles_at(self.iteration) == self.config.batch_size as i64;
-        let reconstructs = self.config.recon_x_w > 0.0 || !all_have_partners;
+        let reconstructs = self.config.reconstructs();
         let varied = match self.config.diversity_weight(self.iteration) > 0.0 {
             true => Some(self.draw_varied(&content, noise)?),
             false => None,

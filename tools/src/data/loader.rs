@@ -602,7 +602,7 @@ mod tests {
         for batch in &batches {
             assert_eq!(batch.a.flip([1]), batch.b);
         }
-        // Crops and flips differ, and a set of five is gone through in two and a half batches.
+        // Domain a is drawn as ever; it is b that follows.
         let unpaired = LoaderSettings {
             paired: false,
             ..settings
