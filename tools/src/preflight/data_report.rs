@@ -100,7 +100,15 @@ impl DataReport {
             );
         }
         if let Some(findings) = findings {
-            notes.extend(notes_on_repeats(&all, &reports, findings, same));
+            notes.extend(notes_on_repeats(
+                &all,
+                &reports,
+                findings,
+                config.is_paired(),
+            ));
+            if !same && !config.is_paired() {
+                notes.extend(note_on_shared(&sets.training, &reports, findings));
+            }
         }
         Self {
             sets: reports,
@@ -289,18 +297,24 @@ fn notes_on_repeats(
     all: &[NamedSet],
     reports: &[SetReport],
     findings: &Findings,
-    same_files: bool,
+    paired: bool,
 ) -> Vec<String> {
     let found = &findings.near_duplicates;
     let count = |set: usize| reports[set].pictures;
     let path = |set: usize, index: usize| all[set].set.paths[index].display();
+    let consequence = match paired {
+        false => "such pictures are learnt by heart",
+        // A picture with several partners has as many names.
+        true => {
+            "where their partners nearly repeat one another, too, such pairs are learnt by heart"
+        }
+    };
     let mut notes = Vec::new();
     for (set, named) in all.iter().enumerate().filter(|(_, named)| !named.is_test) {
         let repeats = found.within(set);
         if let Some(&(earlier, later)) = repeats.first() {
             notes.push(format!(
-                "{} of {} pictures of {} nearly repeat others, for example {} and {}; such pictures \
-                 are learnt by heart",
+                "{} of {} pictures of {} nearly repeat others, for example {} and {}; {consequence}",
                 repeats.len(),
                 count(set),
                 named.name(),
@@ -308,18 +322,6 @@ fn notes_on_repeats(
                 path(set, later)
             ));
         }
-    }
-    let [a, b] = Domain::ALL.map(|domain| domain as usize);
-    let shared = found.between(a, b);
-    if let (Some(&(of_a, of_b)), false) = (shared.first(), same_files) {
-        notes.push(format!(
-            "{} of {} pictures of domain b nearly repeat pictures of domain a, for example {} and \
-             {}, so that the network will learn to copy them; take them out of one of the two",
-            shared.len(),
-            count(b),
-            path(b, of_b),
-            path(a, of_a)
-        ));
     }
     for (set, named) in all.iter().enumerate().filter(|(_, named)| named.is_test) {
         // Of the other domain, too: what a test picture is to become may have been shown.
@@ -344,6 +346,25 @@ fn notes_on_repeats(
         }
     }
     notes
+}
+
+/// For pictures without partners, which alone may look alike in both domains.
+fn note_on_shared(
+    training: &Pair<PictureSet>,
+    reports: &[SetReport],
+    findings: &Findings,
+) -> Option<String> {
+    let [a, b] = Domain::ALL.map(|domain| domain as usize);
+    let shared = findings.near_duplicates.between(a, b);
+    let &(of_a, of_b) = shared.first()?;
+    Some(format!(
+        "{} of {} pictures of domain b nearly repeat pictures of domain a, for example {} and \
+         {}, so that the network will learn to copy them; take them out of one of the two",
+        shared.len(),
+        reports[b].pictures,
+        training.b.paths[of_b].display(),
+        training.a.paths[of_a].display()
+    ))
 }
 
 /// Whether both domains are the same files, be it by way of links.

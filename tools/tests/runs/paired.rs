@@ -85,6 +85,37 @@ fn what_has_no_partner_is_left_out_by_name() {
 }
 
 #[test]
+fn partners_may_look_alike_and_a_picture_may_have_several() {
+    let place = pairs();
+    for number in 0..5 {
+        let name = format!("{number}.png");
+        fs::copy(place.path("a").join(&name), place.path("b").join(&name)).unwrap();
+    }
+    // Of the same drawing another translation.
+    fs::copy(place.path("a/0.png"), place.path("a/again.png")).unwrap();
+    let other = RgbImage::from_fn(44, 38, |x, y| Rgb([(5 * y) as u8, 30, (5 * x) as u8]));
+    other.save(place.path("b/again.png")).unwrap();
+    let notes = |arguments: &str| {
+        let check = format!("--a a --b b --recipe modern --check {arguments}");
+        let output = place.train(&check);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let across = "pictures of domain b nearly repeat pictures of domain a";
+    let unpaired = notes("");
+    assert_says(&unpaired, &[across, "; such pictures are learnt by heart"]);
+    let paired = notes("--paired 10");
+    assert!(!paired.contains(across), "{paired}");
+    assert!(!paired.contains("such pictures"), "{paired}");
+    assert_says(
+        &paired,
+        &[
+            "a/0.png and a/again.png; where their partners nearly repeat one another, too, such pairs are",
+        ],
+    );
+}
+
+#[test]
 fn partners_alone_are_learned_from_where_nothing_else_weighs() {
     let place = pairs();
     fs::write(
