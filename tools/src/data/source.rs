@@ -49,24 +49,7 @@ impl Source {
     /// # Errors
     /// A missing folder or list file, in a sentence that names it.
     pub fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
-        let root = self.root();
-        match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => bail!(
-                "{} is a file; give the folder that holds the pictures",
-                root.display()
-            ),
-            Err(error) if root.is_relative() => bail!(
-                "cannot open the folder {}: {error}; give a folder of pictures, relative to the current \
-                 folder, {}",
-                root.display(),
-                std::env::current_dir().unwrap_or_default().display()
-            ),
-            Err(error) => bail!(
-                "cannot open the folder {}: {error}; give a folder of pictures",
-                root.display()
-            ),
-        }
+        check_folder(self.root(), "a folder of pictures")?;
         match self {
             Self::Folder(root) => Ok(walk(root)),
             Self::List { root, list } => {
@@ -101,8 +84,9 @@ impl DataLayout {
     /// The layout below `root`.
     ///
     /// # Errors
-    /// When `trainA` or `trainB` is missing.
+    /// When it, `trainA` or `trainB` is missing.
     pub fn from_root(root: &Path) -> Result<Self> {
+        check_folder(root, "a folder with trainA and trainB")?;
         let folder = |name| {
             let folder = root.join(name);
             folder.is_dir().then_some(Source::Folder(folder))
@@ -119,6 +103,22 @@ impl DataLayout {
             test_a: folder("testA"),
             test_b: folder("testB"),
         })
+    }
+}
+
+fn check_folder(root: &Path, wanted: &str) -> Result<()> {
+    match fs::metadata(root) {
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => bail!("{} is a file; give {wanted}", root.display()),
+        Err(error) if root.is_relative() => bail!(
+            "cannot open the folder {}: {error}; give {wanted}, relative to the current folder, {}",
+            root.display(),
+            std::env::current_dir().unwrap_or_default().display()
+        ),
+        Err(error) => bail!(
+            "cannot open the folder {}: {error}; give {wanted}",
+            root.display()
+        ),
     }
 }
 

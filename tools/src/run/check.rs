@@ -10,6 +10,7 @@ use tch::Device;
 use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::pictures::data_layout;
+use super::places::pictures_not_found;
 use super::problem::explain;
 use super::resumed::{continued, refuse_shorter};
 use crate::config::TrainConfig;
@@ -43,7 +44,7 @@ pub fn check(
 ) -> Result<CheckReport> {
     config.check()?;
     config = config.resolved();
-    let layout = data_layout(&config)?;
+    let layout = data_layout(&config).map_err(|problem| pictures_not_found(problem, resume))?;
     match folder {
         Some(folder) if resume => {
             folder.check_run()?;
@@ -64,7 +65,8 @@ pub fn check(
         }
         None => {}
     }
-    let sets = Sets::scan(&layout, config.is_paired())?;
+    let sets = Sets::scan(&layout, config.is_paired())
+        .map_err(|problem| pictures_not_found(problem, resume))?;
     load_perceptual(&config, Device::Cpu)?;
     let preflight = Preflight::complete(sets.clone(), &config, progress)?;
     let inputs = folder.map(RunFolder::input_sheet);

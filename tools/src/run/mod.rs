@@ -7,6 +7,7 @@ mod folder;
 mod follow;
 mod perceptual;
 mod pictures;
+mod places;
 mod problem;
 mod resumed;
 mod rollback;
@@ -38,6 +39,7 @@ use crate::trainer::{Pair, Trainer};
 use beginning::first_trainer;
 use perceptual::load_perceptual;
 use pictures::choose_samples;
+use places::{pictures_not_found, with_absolute_paths};
 use problem::explain;
 use resumed::{announce_differences, continued, refuse_shorter};
 use stop::stop_on_signals;
@@ -81,7 +83,7 @@ pub fn run(
     if let Some(preview) = &preview {
         eprintln!("preview: http://{}", preview.address());
     }
-    let layout = data_layout(&config)?;
+    let layout = data_layout(&config).map_err(|problem| pictures_not_found(problem, resume))?;
     if resume {
         folder.check_run()?;
     } else {
@@ -110,8 +112,11 @@ pub fn run(
         config = continued(&folder.config()?.resolved(), &config)?;
         None
     };
+    // What is written down must hold wherever somebody goes on with the run.
+    config = with_absolute_paths(config)?;
     ranks.check(&config)?;
-    let sets = Sets::scan(&layout, config.is_paired())?;
+    let sets = Sets::scan(&layout, config.is_paired())
+        .map_err(|problem| pictures_not_found(problem, resume))?;
     let preflight = Preflight::begin(sets.clone(), &config)?;
     announce_pictures(&preflight.report, resume);
     let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config), ranks);

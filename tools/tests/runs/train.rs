@@ -361,6 +361,58 @@ fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
 }
 
 #[test]
+fn a_run_goes_on_and_is_exported_from_any_folder() {
+    let place = Place::new();
+    place.pictures("photos", |number, x, y| {
+        Rgb([(5 * x) as u8, (6 * y) as u8, 40 * number as u8])
+    });
+    write_vgg(&place.path("vgg.safetensors"));
+    let weights = "--vgg-weights vgg.safetensors --perceptual 1";
+    succeeded(place.train(&format!(
+        "--a photos --b datasets/shapes/trainB {weights} --out runs/one"
+    )));
+    succeeded(place.train("--data datasets/shapes --out runs/two"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let there = |program: &str, arguments: &str| {
+        let mut command = place.command(program, arguments.split_whitespace());
+        command.current_dir(elsewhere.path()).output().unwrap()
+    };
+    for run in ["runs/one", "runs/two"] {
+        let run = place.path(run).display().to_string();
+        let resume = format!("--resume {run} --device cpu --threads 1");
+        succeeded(there(
+            MUNIT_TRAIN,
+            &format!("{resume} --iterations 4 --check"),
+        ));
+        let errors = succeeded(there(MUNIT_TRAIN, &format!("{resume} --iterations 4")));
+        // The same pictures and the same network.
+        assert!(!errors.contains("munit-train:"), "{errors}");
+        let errors = succeeded(there(MUNIT_EXPORT, &format!("{run} one.safetensors")));
+        assert!(!errors.contains("munit-export:"), "{errors}");
+    }
+
+    // A run that has moved without its pictures is told where they are, also from where it is now.
+    fs::rename(place.path("datasets"), elsewhere.path().join("datasets")).unwrap();
+    let run = place.path("runs/two").display().to_string();
+    let resume = format!("--resume {run} --device cpu --threads 1 --iterations 5");
+    for check in ["", "--check"] {
+        let sentence = failed(there(MUNIT_TRAIN, &format!("{resume} {check}")));
+        let parts = [
+            "cannot open the folder ",
+            "have moved",
+            "--data",
+            "--a and --b",
+        ];
+        assert_says(&sentence, &parts);
+    }
+    succeeded(there(
+        MUNIT_TRAIN,
+        &format!("{resume} --data datasets/shapes"),
+    ));
+    succeeded(place.train(&format!("--resume {run} --iterations 6")));
+}
+
+#[test]
 fn checkpoints_are_due_by_time_too() {
     let place = eventful();
     let configuration = fs::read_to_string(place.path("eventful.yaml")).unwrap();
