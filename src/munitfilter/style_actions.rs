@@ -135,7 +135,15 @@ impl MunitFilter {
             code: code.values().to_vec(),
         };
         style_file::add(&style_file::path_for(&model.path), name, style)
-            .map_err(|error| not_saved(&error.to_string()))?;
+            .map_err(|error| {
+                not_saved(&match error {
+                    munit::Error::Io { .. } => format!(
+                        "{error}; if the model's folder is not yours to write in, copy the model into one \
+                         that is and name the copy as model"
+                    ),
+                    other => other.to_string(),
+                })
+            })?;
         preparer.refresh_styles(self);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Styles as an instrument: paths in stream time, control sources, a second video, action signals.
 
+use std::os::fd::AsRawFd;
+
 use gst::prelude::*;
 use gst_controller::prelude::*;
 use munit::StyleCode;
@@ -305,6 +307,24 @@ fn action_signals_change_draw_and_save_styles() {
     element.set_property("style-seed", 4u64);
     assert!(element.emit_by_name::<bool>("next-style", &[]));
     assert_eq!(element.property::<u64>("style-seed"), 5);
+}
+
+#[test]
+fn where_a_style_cannot_be_saved_it_is_said_what_to_do() {
+    let rgb = picture(SIDE, SIDE, 1);
+    // No file can be made in this folder, not even by root.
+    let model = std::fs::File::open(model_path()).unwrap();
+    let element = munitfilter();
+    element.set_property("model", format!("/proc/self/fd/{}", model.as_raw_fd()));
+    let line = Line::new(&element, &caps("RGB", SIDE, SIDE, (10, 1)));
+    line.push(frame(&rgb, 0));
+    line.pull();
+    assert!(!element.emit_by_name::<bool>("save-style", &[&"mine"]));
+    let warning = line.warning();
+    assert!(
+        warning.contains("cannot write") && warning.contains("copy the model"),
+        "{warning}"
+    );
 }
 
 #[test]

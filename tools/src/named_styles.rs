@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use munit::model_file::{ModelMetadata, NamedStyle};
 use munit::runtime::{DeviceChoice, Precision, Translator};
 use munit::{Direction, Domain, Family, Model, ModelFile, StyleCode, style_file};
@@ -125,13 +125,18 @@ impl NamedStyles {
                 let beside = self.own.contains_key(&name);
                 Listed {
                     kept: if beside { Kept::Beside } else { Kept::Model },
-                    replaces: beside && self.model.metadata.styles.contains_key(&name),
+                    replaces: self.replaces(&name),
                     domain: style.domain,
                     code: style.code,
                     name,
                 }
             })
             .collect()
+    }
+
+    /// Whether a style `name` that is kept beside the model stands in the place of the model's own one.
+    pub fn replaces(&self, name: &str) -> bool {
+        self.own.contains_key(name) && self.model.metadata.styles.contains_key(name)
     }
 
     /// The style of domain `domain` that `origin` stands for, and how many pictures it was taken
@@ -227,7 +232,13 @@ impl NamedStyles {
             }
             None => {
                 let path = style_file::path_for(&self.path);
-                style_file::write(&path, &self.own)?;
+                style_file::write(&path, &self.own).map_err(|error| match error {
+                    munit::Error::Io { .. } => anyhow!(
+                        "{error}; if the model's folder is not yours to write in, copy the model into one \
+                         that is and name the copy, or let add --into-model FILE write a copy with the style"
+                    ),
+                    other => other.into(),
+                })?;
                 Ok(path)
             }
         }

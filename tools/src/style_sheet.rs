@@ -1,5 +1,6 @@
 //! A sheet of pictures that shows styles: the pictures in the first row, one style a row below.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -32,6 +33,15 @@ pub struct SheetRequest {
     pub size: Option<u32>,
 }
 
+/// A sheet that is drawn.
+pub struct StyleSheet {
+    /// The sheet.
+    pub sheet: Sheet,
+    /// What stands beside its rows of translations: a style's name, its names with equals signs between
+    /// where there are several, or a draw's seed.
+    pub rows: Vec<String>,
+}
+
 /// Draws the sheet of `styles` in `direction`.
 ///
 /// # Errors
@@ -40,7 +50,7 @@ pub fn style_sheet(
     styles: &NamedStyles,
     direction: Direction,
     request: &SheetRequest,
-) -> Result<Sheet> {
+) -> Result<StyleSheet> {
     let metadata = styles.metadata();
     let rows = rows(styles, direction, request)?;
     ensure!(
@@ -68,14 +78,15 @@ pub fn style_sheet(
     sheet.section(&format!("{source} to {target}"));
     sheet.pictures("", pictures.clone());
     let options = TranslateOptions::default();
-    for (label, style) in rows {
+    for (label, style) in &rows {
         let row = pictures
             .iter()
-            .map(|picture| Ok(translated(&mut translator, picture, &style, &options)?))
+            .map(|picture| Ok(translated(&mut translator, picture, style, &options)?))
             .collect::<Result<_>>()?;
-        sheet.pictures(&label, row);
+        sheet.pictures(label, row);
     }
-    Ok(sheet)
+    let rows = rows.into_iter().map(|(label, _)| label).collect();
+    Ok(StyleSheet { sheet, rows })
 }
 
 /// Labels and codes of the styles to show.
@@ -94,19 +105,28 @@ fn rows(
             direction.name()
         );
     }
-    let shown = if request.names.is_empty() {
-        metadata.distinct_styles(direction)
+    let shown: Vec<(String, &[f32])> = if request.names.is_empty() {
+        let distinct = metadata.distinct_styles(direction).into_iter();
+        distinct
+            .map(|(first, code)| {
+                let others = metadata.styles.iter().filter(|(name, style)| {
+                    *name != first && style.domain == target && style.code == code
+                });
+                let names = iter::once(first).chain(others.map(|(name, _)| name.as_str()));
+                (names.collect::<Vec<_>>().join(" = "), code)
+            })
+            .collect()
     } else {
         let asked_for = metadata.styles.iter();
         asked_for
             .filter(|(name, _)| request.names.contains(name))
-            .map(|(name, style)| (name.as_str(), style.code.as_slice()))
+            .map(|(name, style)| (name.clone(), style.code.as_slice()))
             .collect()
     };
     let style_dim = metadata.architecture.style_dim() as usize;
     let named = shown
         .into_iter()
-        .map(|(name, code)| Ok((name.to_owned(), StyleCode::new(code.to_vec(), style_dim)?)));
+        .map(|(name, code)| Ok((name, StyleCode::new(code.to_vec(), style_dim)?)));
     let draws = (0..request.draws)
         .map(|seed| Ok((format!("seed {seed}"), StyleCode::sample(seed, style_dim))));
     named.chain(draws).collect()

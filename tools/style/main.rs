@@ -9,7 +9,7 @@ use munit::{Direction, Domain};
 use munit_tools::model_name::find_model;
 use munit_tools::named_styles::{Kept, Listed, NamedStyles, Origin};
 use munit_tools::program::{self, print_line, sentence};
-use munit_tools::style_sheet::{SheetRequest, style_sheet};
+use munit_tools::style_sheet::{SheetRequest, StyleSheet, style_sheet};
 use munit_tools::translate::{chosen_direction, refuse_to_replace, save_picture};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ enum Command {
     },
     /// Name a style: that of a picture, the mean of several, a draw or a code
     Add(AddArguments),
-    /// Draw a sheet: pictures in the first row, one style a row below
+    /// Draw a sheet: pictures in the first row, one style a row below, with all names that it has
     Show(ShowArguments),
     /// Give a style another name
     Rename {
@@ -191,11 +191,16 @@ fn main() -> ExitCode {
                 let mut styles = open(&model, &target)?;
                 styles.rename(&name, &new_name)?;
                 let file = styles.save()?;
+                let replaces = target.into_model.is_none() && styles.replaces(&new_name);
+                if replaces {
+                    tell_of_replaced(&new_name);
+                }
                 print_line(&match json {
                     true => serde_json::to_string_pretty(&json!({
                         "file": file,
                         "name": new_name,
                         "was": name,
+                        "replaces": replaces,
                     }))?,
                     false => format!("{}  {name} is now {new_name}", file.display()),
                 })
@@ -223,6 +228,14 @@ fn main() -> ExitCode {
 
 fn open(model: &ModelArgument, target: &Target) -> Result<NamedStyles> {
     NamedStyles::open(&find_model(&model.model)?, target.into_model.as_deref())
+}
+
+/// The model's own style is not gone, only out of reach.
+fn tell_of_replaced(name: &str) {
+    eprintln!(
+        "munit-style: {name} now stands in the place of the model's own style of this name, which comes back \
+         when this one is deleted or renamed"
+    );
 }
 
 fn list(model: &ModelArgument, json: bool) -> Result<()> {
@@ -300,6 +313,10 @@ fn add(arguments: AddArguments) -> Result<()> {
     let (domain, code) = (style.domain, style.code.clone());
     styles.add(name, style, arguments.replace)?;
     let file = styles.save()?;
+    let replaces = arguments.target.into_model.is_none() && styles.replaces(name);
+    if replaces {
+        tell_of_replaced(name);
+    }
     if arguments.json {
         let added = json!({
             "name": name,
@@ -307,6 +324,7 @@ fn add(arguments: AddArguments) -> Result<()> {
             "code": code,
             "pictures": pictures,
             "file": file,
+            "replaces": replaces,
         });
         return print_line(&serde_json::to_string_pretty(&added)?);
     }
@@ -346,7 +364,8 @@ fn show(arguments: ShowArguments) -> Result<()> {
         draws: arguments.draws,
         size: arguments.size,
     };
-    let sheet = style_sheet(&styles, direction, &request)?.render();
+    let StyleSheet { sheet, rows } = style_sheet(&styles, direction, &request)?;
+    let sheet = sheet.render();
     save_picture(&arguments.sheet, &sheet)?;
     if arguments.json {
         let shown = json!({
@@ -354,6 +373,7 @@ fn show(arguments: ShowArguments) -> Result<()> {
             "width": sheet.width(),
             "height": sheet.height(),
             "direction": direction,
+            "rows": rows,
         });
         return print_line(&serde_json::to_string_pretty(&shown)?);
     }

@@ -1,6 +1,8 @@
 //! `munit-style` from outside.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::process::Command;
 
 use munit::model_file::NamedStyle;
 use munit::{Domain, Family, Model, StyleCode};
@@ -126,7 +128,14 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
     let tiny = Tiny::new(Family::Munit);
     let place = workplace(&tiny.model);
     let model = std::fs::read(place.path("model.safetensors")).unwrap();
-    place.succeed("add model.safetensors warm --code 1,2,3");
+    let remark = |arguments: &str| {
+        let output = place.run(arguments);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let replaced = "warm now stands in the place of the model's own style";
+    let said = remark("add model.safetensors warm --code 1,2,3");
+    assert!(said.contains(replaced), "{said}");
     assert_near(&code(&place, "model.safetensors", "warm"), &[1.0, 2.0, 3.0]);
     let table = place.succeed("list model.safetensors");
     assert!(table.contains("beside it, in the model's place"), "{table}");
@@ -138,7 +147,9 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
     let renamed: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
         renamed,
-        serde_json::json!({"file": "model.styles.json", "name": "hot", "was": "warm"})
+        serde_json::json!(
+            {"file": "model.styles.json", "name": "hot", "was": "warm", "replaces": false}
+        )
     );
     assert_near(&code(&place, "model.safetensors", "hot"), &[4.0, 5.0, 6.0]);
     assert_near(
@@ -146,7 +157,13 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
         &[1.5, -0.5, 0.25],
     );
 
-    place.succeed("add model.safetensors cold --seed 1");
+    assert_eq!(remark("add model.safetensors cold --seed 1"), "");
+    let said = remark("rename model.safetensors cold warm");
+    assert!(said.contains(replaced), "{said}");
+    // In a new model there is one style of a name.
+    let new = "add model.safetensors warm --seed 2 --replace --into-model new.safetensors";
+    assert_eq!(remark(new), "");
+    assert_eq!(remark("rename model.safetensors warm cold"), "");
     let message = place.fail("rename model.safetensors hot cold");
     assert!(message.contains("cold already"), "{message}");
     let message = place.fail("delete model.safetensors hot lukewarm");
@@ -163,6 +180,26 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
         std::fs::read(place.path("model.safetensors")).unwrap(),
         model
     );
+}
+
+#[test]
+fn where_nothing_can_be_written_beside_a_model_it_is_said_what_to_do() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    // No file can be made in this folder, not even by root.
+    let output = Command::new(place.program)
+        .args(["add", "/proc/self/fd/0", "dusk", "--seed", "1"])
+        .stdin(File::open(place.path("model.safetensors")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "/proc/self/fd/0.styles.json: cannot write: ",
+        "copy the model",
+        "--into-model FILE",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
 }
 
 #[test]
@@ -256,9 +293,15 @@ fn a_sheet_shows_every_style_below_the_pictures() {
     let picture = place.picture("in.png", 64, 48);
     place.picture("more/in.png", 64, 48);
     place.succeed("add model.safetensors dusk --code 1,-2,0.5");
-    // The same style by another name, which is left out.
+    // The same style by another name, which has no row of its own.
     place.succeed("add model.safetensors default --code 1,-2,0.5");
-    place.succeed("show model.safetensors sheet.png in.png more --size 48 --draws 1");
+    let said =
+        place.succeed("show model.safetensors sheet.png in.png more --size 48 --draws 1 --json");
+    let shown: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        shown["rows"],
+        serde_json::json!(["dusk = default", "warm", "seed 0"])
+    );
     let sheet = read(&place.path("sheet.png"));
     // Rows: the pictures, dusk, warm, seed 0; columns: two pictures.
     let (width, height) = (2 * 64 + 4, 4 * 48 + 3 * 4);
