@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use munit_tools::prepare::folder::{Format, refuse_existing, resized};
+use munit_tools::prepare::folder::{Format, resized};
+use munit_tools::result_file::refuse_existing;
 
 use crate::reader::Reader;
 

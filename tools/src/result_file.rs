@@ -1,8 +1,8 @@
 //! Where results go: found out before the work for them begins, and made when it is done.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Finds out before any work whether a file can be written to `path`, as far as names tell.
 ///
@@ -36,4 +36,24 @@ pub fn make_folder(path: &Path) -> Result<()> {
             .with_context(|| format!("{}: cannot make this folder", folder.display())),
         _ => Ok(()),
     }
+}
+
+/// Keeps results in a folder from replacing what is there already.
+///
+/// # Errors
+/// A sentence that names the first of `results` that is there.
+pub fn refuse_existing(results: impl Iterator<Item = PathBuf>) -> Result<()> {
+    let mut standing = results.filter(|result| result.exists());
+    let Some(first) = standing.next() else {
+        return Ok(());
+    };
+    let more = match standing.count() {
+        0 => String::new(),
+        1 => ", and one other result, too".to_owned(),
+        more => format!(", and {more} other results, too"),
+    };
+    bail!(
+        "{} is there already{more}; name another folder, or give --replace",
+        first.display()
+    )
 }

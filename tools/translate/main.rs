@@ -33,7 +33,8 @@ struct Arguments {
     ///
     /// The name says the format: .png, .jpg, .webp, .bmp or .ppm; .mp4, .mov, .mkv or .webm. In a folder every picture
     /// keeps its relative name; where that asks for another format, .png is put behind it.
-    /// Several tensors become 0.png, 1.png and so on. Can be left out with --raw.
+    /// Several tensors become 0.png, 1.png and so on. A single file of this name is replaced, results that
+    /// are in a folder already with --replace only. Can be left out with --raw.
     #[arg(value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -65,6 +66,10 @@ struct Arguments {
     /// names that mean the same style, as default and another often do, give one translation
     #[arg(long, conflicts_with = "raw")]
     all_styles: bool,
+
+    /// Replace results of these names that are in the folder already
+    #[arg(long)]
+    replace: bool,
 
     /// Put the original on the left of each translation
     #[arg(long)]
@@ -127,7 +132,8 @@ Examples:
 
 Pictures that cannot be read or translated are listed and skipped. Of a video that is damaged or
 cut off what can be read is translated; what is missing is told, as is sound that cannot be kept.
-The exit code is 1 if nothing could be translated or a result could not be written.";
+The exit code is 1 if nothing could be translated, a video breaks off before its end, or a result
+could not be written.";
 
 fn fraction(text: &str) -> Result<f32, String> {
     match text.parse() {
@@ -157,6 +163,7 @@ impl Arguments {
             all_styles: self.all_styles,
             side_by_side: self.side_by_side,
             audio: !self.no_audio,
+            replace: self.replace,
             direction,
             device: self.device,
             precision: self.precision,
@@ -175,6 +182,7 @@ fn main() -> ExitCode {
         program::print_line(&match json {
             true => serde_json::to_string_pretty(&done)?,
             false => done.to_string(),
-        })
+        })?;
+        done.require_whole()
     })
 }

@@ -17,6 +17,7 @@ use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rayon::prelude::*;
 
 use crate::data::{Likeness, NearDuplicates, PictureFacts, Skipped, Source};
+use crate::result_file::refuse_existing;
 
 /// A picture file and its place in the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -297,24 +298,7 @@ pub fn refuse_to_replace(
         None => files.iter().map(|file| file.name.clone()).collect(),
     };
     let results = names.into_iter().map(|name| output.join(name));
-    refuse_existing(results.filter(|result| result.exists()))
-}
-
-/// # Errors
-/// A sentence that names the first of `results`, which are there already.
-pub fn refuse_existing(mut results: impl Iterator<Item = PathBuf>) -> Result<()> {
-    let Some(first) = results.next() else {
-        return Ok(());
-    };
-    let more = match results.count() {
-        0 => String::new(),
-        1 => ", and one other result, too".to_owned(),
-        more => format!(", and {more} other results, too"),
-    };
-    bail!(
-        "{} is there already{more}; name another folder, or give --replace",
-        first.display()
-    )
+    refuse_existing(results)
 }
 
 /// Reads each picture, brings it to its size, and writes what `draw` makes of it below `output` under

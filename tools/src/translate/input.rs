@@ -63,11 +63,30 @@ impl Input {
     }
 
     /// Whether the result is one picture and not a folder.
-    fn is_single(&self) -> bool {
+    pub fn is_single(&self) -> bool {
         match self {
             Self::Picture(_) | Self::Video(_) => true,
             Self::Folder { .. } => false,
             Self::Tensor(pictures) => pictures.size().first() == Some(&1),
+        }
+    }
+
+    /// The files that are written where `output` is what [`Self::check_output`] has found good.
+    pub fn results(&self, output: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::Folder { root, pictures } => {
+                let results = pictures.iter();
+                results
+                    .map(|picture| result_in(output, root, picture))
+                    .collect()
+            }
+            Self::Tensor(pictures) if !self.is_single() => {
+                let count = pictures.size().first().copied().unwrap_or_default();
+                (0..count)
+                    .map(|index| numbered_result(output, index))
+                    .collect()
+            }
+            _ => vec![output.to_owned()],
         }
     }
 
@@ -131,6 +150,17 @@ impl Input {
         }
         Ok(())
     }
+}
+
+/// Where the translation of `picture`, which lies below `root`, goes in `folder`.
+pub(super) fn result_in(folder: &Path, root: &Path, picture: &Path) -> PathBuf {
+    let relative = picture.strip_prefix(root).unwrap_or(picture);
+    output::writable_name(folder.join(relative))
+}
+
+/// Where the translation of tensor `index` of several goes in `folder`.
+pub(super) fn numbered_result(folder: &Path, index: i64) -> PathBuf {
+    folder.join(format!("{index}.png"))
 }
 
 fn named(stem: &str, ending: &OsStr) -> OsString {

@@ -24,9 +24,11 @@ use crate::data::tensor_to_rgb;
 use crate::named_styles::own_styles;
 use crate::program::{counted, sentence, tell};
 use crate::report::Progress;
+use crate::result_file::refuse_existing;
 use crate::video::{Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 pub use input::{Input, refuse_to_replace};
+use input::{numbered_result, result_in};
 pub use output::{RAW_NAME, RawOutput, save_picture};
 use picture::open;
 pub use style::StyleChoice;
@@ -53,6 +55,9 @@ pub struct Request {
     pub side_by_side: bool,
     /// Gives a translated video the sound of the original.
     pub audio: bool,
+    /// Replaces results of the same names that are in a folder already. A single file that `output`
+    /// names is replaced in any case.
+    pub replace: bool,
     /// `None`: the first direction that the model has.
     pub direction: Option<Direction>,
     /// Where to compute.
@@ -111,6 +116,9 @@ pub enum Work {
         /// What is not as it should be, in sentences.
         #[serde(skip_serializing_if = "BTreeSet::is_empty")]
         problems: BTreeSet<String>,
+        /// That of them which says what is missing of a video that breaks off.
+        #[serde(skip)]
+        breaks_off: Option<String>,
     },
     /// A folder.
     Folder {
@@ -145,6 +153,7 @@ impl fmt::Display for Work {
                 height,
                 audio,
                 problems: _,
+                breaks_off: _,
             } => {
                 write!(f, "{} of {width}×{height}", counted(*frames, "frame"))?;
                 match audio {
@@ -187,6 +196,22 @@ impl fmt::Display for Translated {
     }
 }
 
+impl Translated {
+    /// The translation of a video that breaks off is good, but whoever relies on all of it is to know.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing of the video.
+    pub fn require_whole(&self) -> Result<()> {
+        match &self.work {
+            Work::Video {
+                breaks_off: Some(missing),
+                ..
+            } => bail!("stopped before the end of the video: {missing}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Does what is asked for and says what was done. Pictures that cannot be translated are listed on
 /// standard error and skipped.
 ///
@@ -212,7 +237,12 @@ pub fn translate(request: &Request) -> Result<Translated> {
                 output.display()
             );
         }
-        Some(output) => input.check_output(output)?,
+        Some(output) => {
+            input.check_output(output)?;
+            if !input.is_single() && !request.replace {
+                refuse_existing(input.results(output).into_iter())?;
+            }
+        }
         None => ensure!(
             !request.all_styles && !request.side_by_side,
             "--all-styles and --side-by-side make pictures; give OUT"
@@ -374,6 +404,9 @@ impl<'a> Job<'a> {
                 Ok(output)
             })
             .collect::<Result<Vec<_>>>()?;
+        if !self.request.replace {
+            refuse_existing(outputs.iter().flat_map(|output| input.results(output)))?;
+        }
         let mut names = Vec::new();
         let mut work = None;
         for ((name, code), output) in styles.into_iter().zip(outputs) {
@@ -411,7 +444,8 @@ impl<'a> Job<'a> {
         }
         bar.finish_and_clear();
         let audio = writer.finish()?;
-        self.note(reader.remark());
+        let breaks_off = reader.remark().map(str::to_owned);
+        self.problems.extend(breaks_off.clone());
         self.note(audio.problem.as_deref());
         Ok(Work::Video {
             frames: bar.position(),
@@ -419,6 +453,7 @@ impl<'a> Job<'a> {
             height: format.height,
             audio: audio.carried,
             problems: self.problems.clone(),
+            breaks_off,
         })
     }
 
@@ -473,7 +508,7 @@ impl<'a> Job<'a> {
             if let Some(output) = &self.output {
                 let path = match count {
                     1 => output.clone(),
-                    _ => output.join(format!("{index}.png")),
+                    _ => numbered_result(output, index),
                 };
                 output::save_picture(&path, &tensor_to_rgb(&translated)?)?;
             }
@@ -513,7 +548,7 @@ impl<'a> Job<'a> {
                 });
                 match (translated, &output_folder) {
                     (Ok(Some(picture)), Some(folder)) => {
-                        let output = output::writable_name(folder.join(relative));
+                        let output = result_in(folder, root, path);
                         if write_sender.send((output, picture)).is_err() {
                             // The writer has failed and says why below.
                             break;

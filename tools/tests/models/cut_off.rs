@@ -42,23 +42,26 @@ fn what_is_there_is_translated_and_what_was_promised_is_told() {
             let output = place.run(&format!(
                 "model.safetensors {name}.{ending} {name}.webm --json"
             ));
-            assert!(output.status.success(), "{output:?}");
             let done: Value = serde_json::from_slice(&output.stdout).unwrap();
-            (done, String::from_utf8(output.stderr).unwrap())
+            let told = String::from_utf8(output.stderr).unwrap();
+            (done, told, output.status.code())
         };
-        let (done, told) = translated("whole");
+        let (done, told, code) = translated("whole");
         assert_eq!(
-            (&done["frames"], told.as_str()),
-            (&50.into(), ""),
+            (&done["frames"], told.as_str(), code),
+            (&50.into(), "", Some(0)),
             "{ending}"
         );
 
-        let (done, told) = translated("cut");
+        let (done, told, code) = translated("cut");
+        // What is missing is told by the exit code, too, as munit-prepare does it.
+        assert_eq!(code, Some(1), "{ending}");
         let frames = done["frames"].as_u64().unwrap();
         assert!((5..45).contains(&frames), "{ending}: {frames}");
         assert_eq!(done["problems"].as_array().unwrap().len(), 1, "{done}");
         let problem = done["problems"][0].as_str().unwrap();
-        assert_eq!(told, format!("munit-translate: {problem}\n"));
+        let stopped = "munit-translate: stopped before the end of the video";
+        assert_eq!(told, format!("{stopped}: {problem}\n"));
         let seconds = frames as f64 / FRAME_RATE as f64;
         let expected = format!(
             "cut.{ending}: only the first {seconds:.1} s of the 2.0 s that it says it lasts could be read: \

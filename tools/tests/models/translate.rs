@@ -243,6 +243,53 @@ fn a_folder_keeps_its_names_and_broken_pictures_are_skipped() {
 }
 
 #[test]
+fn results_in_a_folder_are_replaced_on_demand_only() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    place.picture("in/one.png", 32, 32);
+    place.picture("in/deep/two.png", 32, 32);
+    for (what, standing) in [
+        ("in out", ["out/one.png", "out/deep/two.png"]),
+        (
+            "in out --all-styles --a2b",
+            ["out/warm/one.png", "out/warm/deep/two.png"],
+        ),
+        (
+            "in/one.png styles --all-styles --b2a",
+            ["styles/pencil.png"; 2],
+        ),
+    ] {
+        let arguments = format!("model.safetensors {what}");
+        for path in standing.map(|name| place.path(name)) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "somebody's").unwrap();
+        }
+        let message = place.fail(&arguments);
+        assert!(message.contains(" is there already"), "{message}");
+        assert!(message.ends_with(", or give --replace\n"), "{message}");
+        for name in standing {
+            assert_eq!(std::fs::read(place.path(name)).unwrap(), b"somebody's");
+        }
+        place.succeed(&format!("{arguments} --replace"));
+        for name in standing {
+            read(&place.path(name));
+        }
+    }
+    // A result that is named itself is replaced, as those of the other programs.
+    for seed in [1, 2] {
+        place.succeed(&format!(
+            "model.safetensors in/one.png one.png --seed {seed}"
+        ));
+    }
+    let batch = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+    Tensor::write_safetensors(&[("x", batch)], place.path("in.safetensors")).unwrap();
+    let tensors = "model.safetensors in.safetensors many";
+    place.succeed(tensors);
+    let message = place.fail(tensors);
+    let expected = "many/0.png is there already, and one other result, too; ";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
 fn what_was_done_is_told_as_json() {
     let place = workplace(&Tiny::new(Family::Munit).model);
     place.picture("in/a.png", 40, 32);
@@ -585,7 +632,7 @@ fn originals_are_safe() {
     std::fs::create_dir_all(place.path("out/a.png")).unwrap();
     assert!(
         place
-            .fail("model.safetensors in out")
+            .fail("model.safetensors in out --replace")
             .contains("out/a.png: cannot write")
     );
     assert_eq!(std::fs::read(place.path("in.png")).unwrap(), before);
