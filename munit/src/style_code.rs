@@ -31,6 +31,26 @@ impl StyleCode {
         Ok(Self(values))
     }
 
+    /// A code that a person has written down.
+    ///
+    /// # Errors
+    /// Those of [`Self::new`]; a number further from 0 than [`Self::LARGEST_WRITTEN`].
+    pub fn written(values: Vec<f32>, style_dim: usize) -> Result<Self> {
+        let code = Self::new(values, style_dim)?;
+        let mut numbers = (1..).zip(code.values());
+        match numbers.find(|(_, value)| value.abs() > Self::LARGEST_WRITTEN) {
+            Some((position, value)) => Err(Error::Style(format!(
+                "number {position} of the style code is {value:?}; styles lie around 0 with a deviation of \
+                 about 1, so give numbers from -{0} to {0}",
+                Self::LARGEST_WRITTEN
+            ))),
+            None => Ok(code),
+        }
+    }
+
+    /// Far outside of the prior, whose deviation is 1, and of what encoders make of pictures.
+    pub const LARGEST_WRITTEN: f32 = 100.0;
+
     /// A draw from the prior. The same seed gives the same code on every machine.
     pub fn sample(seed: u64, style_dim: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -139,5 +159,11 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("number 2"), "{error}");
+        // What networks make of pictures is not judged.
+        let far = vec![0.0, 100.0, -1e38];
+        assert!(StyleCode::new(far.clone(), 3).is_ok());
+        let error = StyleCode::written(far, 3).unwrap_err().to_string();
+        assert!(error.contains("number 3"), "{error}");
+        assert!(StyleCode::written(vec![100.0, -100.0], 2).is_ok());
     }
 }

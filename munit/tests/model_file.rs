@@ -339,7 +339,11 @@ fn foreign_files_are_told_apart() {
         &refusal(&place, &[0x5a; 4096]),
         &["not a munitfilter model"],
     );
-    assert_says(&refusal_of(place.path.parent().unwrap()), &["is a folder"]);
+    // Of a folder with several models that of a run is named.
+    let folder = place.path.parent().unwrap();
+    std::fs::write(folder.join("a.safetensors"), b"").unwrap();
+    let model = format!("for example {} in it", place.path.display());
+    assert_says(&refusal_of(folder), &["is a folder", &model]);
     for checkpoint in ["munit_tiny_gen_legacy.pt", "munit_tiny_gen_zip.pt"] {
         let text = refusal_of(&reference().join(checkpoint));
         assert_says(&text, &["PyTorch checkpoint", "munit-import"]);

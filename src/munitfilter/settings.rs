@@ -78,6 +78,10 @@ impl FrameSettings {
     }
 }
 
+/// Seeds end here so that a negative one, which GStreamer reads as a number of the upper half, is not
+/// taken.
+pub(super) const LARGEST_SEED: u64 = i64::MAX as u64;
+
 /// The values of all properties.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
@@ -195,6 +199,7 @@ fn style_properties(defaults: &Settings) -> Vec<glib::ParamSpec> {
                 "Seed from which style-mode random and drift draw their styles; the same seed gives \
                  the same styles",
             )
+            .maximum(LARGEST_SEED)
             .default_value(defaults.style.seed)
             .mutable_playing()
             .build(),

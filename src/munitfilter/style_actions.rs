@@ -12,6 +12,7 @@ use munit::{StyleCode, style_file};
 use super::StyleMode;
 use super::imp::MunitFilter;
 use super::problem::Problem;
+use super::settings::LARGEST_SEED;
 use super::style_choice::code_text;
 
 /// `next-style`, `sample-style` and `save-style`.
@@ -69,7 +70,7 @@ impl MunitFilter {
         let (_, settings) = self.wanted();
         match settings.mode {
             StyleMode::Random | StyleMode::Drift => {
-                let seed = settings.seed.wrapping_add(1);
+                let seed = (settings.seed + 1) % (LARGEST_SEED + 1);
                 self.obj().set_property("style-seed", seed);
                 true
             }

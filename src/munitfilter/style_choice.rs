@@ -137,7 +137,7 @@ fn parse_code(property: &str, text: &str, style_dim: usize) -> Result<StyleCode,
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
-    StyleCode::new(numbers, style_dim)
+    StyleCode::written(numbers, style_dim)
         .map_err(|error| Problem::setting(format!("{property}: {error}")))
 }
 

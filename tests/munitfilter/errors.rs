@@ -91,6 +91,8 @@ fn settings_that_do_not_fit_are_errors_at_the_start() {
         ("style", "1,2,3", "3"),
         ("style", "1,2,x,4", "x"),
         ("style", "1,2,nan,4", "NaN"),
+        ("style", "1,2,1e38,4", "number 3"),
+        ("style-mix-with", "1,2,3,-101", "number 4"),
         ("style-name", "violet", "bright"),
         ("style-image", not_a_picture.to_str().unwrap(), "notes.png"),
         ("style-image", "/nowhere/print.png", "/nowhere/print.png"),
@@ -101,6 +103,17 @@ fn settings_that_do_not_fit_are_errors_at_the_start() {
         element.set_property_from_str(property, value);
         let (_, text) = start_error(&element);
         assert!(text.contains(expected), "{property}={value}: {text}");
+    }
+}
+
+#[test]
+fn a_negative_seed_is_out_of_range() {
+    let property = munitfilter().find_property("style-seed").unwrap();
+    let property = property.downcast::<glib::ParamSpecUInt64>().unwrap();
+    // As GStreamer reads what is written in a line.
+    for negative in ["-1", "-9223372036854775807"] {
+        let read = glib::Value::deserialize(negative, u64::static_type()).unwrap();
+        assert!(read.get::<u64>().unwrap() > property.maximum());
     }
 }
 

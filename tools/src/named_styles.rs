@@ -158,7 +158,7 @@ impl NamedStyles {
         let (code, pictures) = match origin {
             Origin::Pictures(paths) => self.mean_style(direction, paths, skipped)?,
             Origin::Seed(seed) => (StyleCode::sample(*seed, style_dim), 0),
-            Origin::Code(code) => (StyleCode::new(code.clone(), style_dim)?, 0),
+            Origin::Code(code) => (StyleCode::written(code.clone(), style_dim)?, 0),
             Origin::Beside => {
                 let style = self.own.get(name).with_context(|| {
                     format!(

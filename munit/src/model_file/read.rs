@@ -152,6 +152,21 @@ struct Source<'path> {
     length: u64,
 }
 
+/// A model in `folder`: the one that a run leaves there, else the first.
+fn model_in(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let paths = entries.map(|entry| entry.path());
+    let models = paths.filter(|path| {
+        path.extension()
+            .is_some_and(|ending| ending == "safetensors")
+            && path.is_file()
+    });
+    models.min_by_key(|path| {
+        let is_of_run = path.file_stem().is_some_and(|stem| stem == "model");
+        (!is_of_run, path.clone())
+    })
+}
+
 impl<'path> Source<'path> {
     fn open(path: &'path Path) -> Result<Self> {
         let unreadable = |reason| Error::Io {
@@ -162,9 +177,12 @@ impl<'path> Source<'path> {
         // Asked before opening, which would wait for the other end of a pipe.
         let kind = std::fs::metadata(path).map_err(unreadable)?.file_type();
         if kind.is_dir() {
+            let model = model_in(path).map_or(String::new(), |model| {
+                format!(", for example {} in it", model.display())
+            });
             return Err(problem(
                 path,
-                "is a folder; a model is one .safetensors file",
+                format!("is a folder; a model is one .safetensors file{model}"),
             ));
         }
         if !kind.is_file() {

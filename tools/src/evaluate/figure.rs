@@ -203,9 +203,6 @@ impl fmt::Display for DirectionReport {
             counted(self.real as u64, "real picture"),
             self.real_folder.display()
         )?;
-        for caution in &self.cautions {
-            writeln!(formatter, "  caution: {caution}")?;
-        }
         figures(formatter, &self.figures)?;
         left_out(formatter, &self.left_out)
     }

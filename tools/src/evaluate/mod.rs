@@ -102,6 +102,20 @@ pub struct Evaluation {
     pub seconds: f64,
 }
 
+impl Evaluation {
+    /// What to keep in mind about the pictures, once for all directions: what is an input in the one is
+    /// compared with in the other.
+    fn cautions(&self) -> Vec<&str> {
+        let mut cautions: Vec<&str> = Vec::new();
+        for caution in self.directions.iter().flat_map(|report| &report.cautions) {
+            if !cautions.contains(&caution.as_str()) {
+                cautions.push(caution);
+            }
+        }
+        cautions
+    }
+}
+
 /// Computes every figure that can be had from what is given.
 ///
 /// # Errors
@@ -217,9 +231,13 @@ impl fmt::Display for Evaluation {
         }
         writeln!(
             formatter,
-            ", {} pixels, {}, {:.0} s\n",
+            ", {} pixels, {}, {:.0} s",
             self.size, self.precision, self.seconds
         )?;
+        for caution in self.cautions() {
+            writeln!(formatter, "caution: {caution}")?;
+        }
+        writeln!(formatter)?;
         let directions = self.directions.iter().map(ToString::to_string);
         let videos = self.videos.iter().map(ToString::to_string);
         let parts: Vec<String> = directions.chain(videos).collect();

@@ -58,7 +58,7 @@ pub(super) fn resolve(
     let style_dim = metadata.architecture.style_dim() as usize;
     let target = direction.target();
     match choice {
-        Some(StyleChoice::Code(values)) => Ok(StyleCode::new(values.clone(), style_dim)?),
+        Some(StyleChoice::Code(values)) => Ok(StyleCode::written(values.clone(), style_dim)?),
         Some(StyleChoice::Image(path)) => encode(path),
         Some(StyleChoice::Seed(seed)) => Ok(StyleCode::sample(*seed, style_dim)),
         Some(StyleChoice::Name(name)) => match metadata.styles.get(name) {

@@ -363,6 +363,7 @@ fn every_mistake_gets_a_sentence_that_names_it() {
             "cannot be used with",
         ),
         ("add model.safetensors x --code 1,2", "has 2 numbers"),
+        ("add model.safetensors x --code 1,2,-1e38", "number 3"),
         ("delete model.safetensors", "required"),
         ("delete model.safetensors x", "no style x; it holds none"),
         (

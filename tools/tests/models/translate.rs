@@ -745,6 +745,7 @@ fn every_mistake_gets_a_sentence_that_names_it() {
         ("in.png out.gif", "out.gif: cannot tell the format"),
         ("in.png out.png --style 1,2", "has 2 numbers"),
         ("in.png out.png --style 1,nan,2", "number 2"),
+        ("in.png out.png --style 1,2,1e38", "number 3"),
         ("in.png out.png --style 1,x,2", "invalid value 'x'"),
         (
             "in.png out.png --style-name cold",

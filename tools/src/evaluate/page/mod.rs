@@ -58,6 +58,12 @@ pub fn evaluation_page(evaluation: &Evaluation) -> Result<String> {
         format!("{:.0} seconds", evaluation.seconds),
     ]);
     page.facts(&facts.collect::<Vec<_>>());
+    for caution in evaluation.cautions() {
+        page.line(&format!(
+            "<p class=\"caution\">Caution: {}.</p>",
+            escaped(caution)
+        ));
+    }
     for direction in &evaluation.directions {
         page.direction(direction)?;
     }
@@ -131,12 +137,6 @@ impl Page {
                 report.real_folder.display()
             ),
         ]);
-        for caution in &report.cautions {
-            self.line(&format!(
-                "<p class=\"caution\">Caution: {}.</p>",
-                escaped(caution)
-            ));
-        }
         self.figures(&report.figures);
         self.left_out(&report.left_out);
         self.picture(
