@@ -31,11 +31,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use image::RgbImage;
-use image::imageops::{self, FilterType};
 use munit_tools::bench::size::FrameSize;
 use munit_tools::data::{Skipped, lies_inside};
 use munit_tools::prepare::background::is_plain;
-use munit_tools::prepare::cutout::cut_out;
+use munit_tools::prepare::cutout;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
 use munit_tools::prepare::folder::{self, Format, PictureFile, Scaling};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
@@ -178,6 +177,13 @@ struct CutOutArguments {
     /// Scale the squares to this side, in pixels
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=16384))]
     size: u32,
+    /// Let things take from this percentage of the square's side up to all of it, somewhere within, each as
+    /// the seed says, so that a model learns them in all sizes and places
+    #[arg(long, default_value_t = 100.0, value_parser = fill)]
+    smallest: f32,
+    /// Seed of sizes and places; the same seed gives the same squares
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = program::seed)]
+    seed: u64,
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
@@ -346,9 +352,10 @@ fn cut_out_things(arguments: &CutOutArguments) -> Result<()> {
         format,
         Scaling::AsTheyAre,
         arguments.results,
-        |_, picture| {
-            let cut = cut_out(&picture)?;
-            Some(imageops::resize(&cut, side, side, FilterType::CatmullRom))
+        |file, picture| {
+            let cut = cutout::cut_out(&picture)?;
+            let seed = file.hash(arguments.seed);
+            Some(cutout::place(&cut, side, arguments.smallest / 100.0, seed))
         },
     )
 }
@@ -674,6 +681,10 @@ fn share(text: &str) -> Result<f32, String> {
 
 fn percentage(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 100.0)
+}
+
+fn fill(text: &str) -> Result<f32, String> {
+    number_between(text, 10.0, 100.0)
 }
 
 fn frame_rate(text: &str) -> Result<f64, String> {

@@ -200,6 +200,9 @@ pub struct TrainConfig {
     /// *Ours:* weight of the difference between a picture's translation and its partner, the picture of
     /// the same name in the other domain; 0 for pictures without partners.
     pub paired_w: f64,
+    /// *Ours:* weight of the distance, in the perceptual network, between a picture's translation and its
+    /// partner: sharp where pixels alone would be averaged; 0 leaves it out.
+    pub vgg_paired_w: f64,
     /// Weight of the latent code's divergence from the prior (UNIT).
     pub recon_kl_w: f64,
     /// The same for codes of translated pictures (UNIT).
@@ -345,6 +348,7 @@ impl Default for TrainConfig {
             vgg_w: 0.0,
             vgg_style_w: 0.0,
             paired_w: 0.0,
+            vgg_paired_w: 0.0,
             recon_kl_w: 0.01,
             recon_kl_cyc_w: 0.01,
             recon_h_w: 0.0,
@@ -603,6 +607,7 @@ impl TrainConfig {
             ("vgg_w", self.vgg_w),
             ("vgg_style_w", self.vgg_style_w),
             ("paired_w", self.paired_w),
+            ("vgg_paired_w", self.vgg_paired_w),
             ("recon_kl_w", self.recon_kl_w),
             ("recon_kl_cyc_w", self.recon_kl_cyc_w),
             ("r1_w", self.r1_w),
@@ -653,24 +658,26 @@ impl TrainConfig {
         Ok(())
     }
 
-    /// Partners are compared pixel by pixel, and translated with each other's styles.
+    /// Partners are compared place by place, and translated with each other's styles.
     fn check_pairs(&self) -> Result<()> {
-        if self.paired_w == 0.0 {
+        let weights = [
+            ("paired_w", self.paired_w),
+            ("vgg_paired_w", self.vgg_paired_w),
+        ];
+        let Some((key, weight)) = weights.into_iter().find(|(_, weight)| *weight > 0.0) else {
             return Ok(());
-        }
+        };
         if self.trainer == TrainerKind::Munit && self.encoded_styles == 0.0 {
             bail!(
-                "paired_w is {}, but no translation has its partner's style: encoded_styles is 0; make \
-                 it 0.5, or leave paired_w out",
-                self.paired_w
+                "{key} is {weight}, but no translation has its partner's style: encoded_styles is 0; make \
+                 it 0.5, or leave {key} out"
             );
         }
         let [size_a, size_b] = Domain::ALL.map(|domain| self.new_size(domain));
         if size_a != size_b {
             bail!(
-                "paired_w is {}, but partners would be resized to different sizes, {size_a} and {size_b}; \
-                 give one new_size for both domains",
-                self.paired_w
+                "{key} is {weight}, but partners would be resized to different sizes, {size_a} and {size_b}; \
+                 give one new_size for both domains"
             );
         }
         Ok(())
@@ -776,7 +783,7 @@ impl TrainConfig {
 
     /// Whether training pictures have partners.
     pub fn is_paired(&self) -> bool {
-        self.paired_w > 0.0
+        self.paired_w > 0.0 || self.vgg_paired_w > 0.0
     }
 
     /// Whether pictures are decoded from their own codes: not where that weighs nothing, unless style
@@ -789,7 +796,7 @@ impl TrainConfig {
 
     /// Whether the perceptual network is needed.
     pub fn is_perceptual(&self) -> bool {
-        self.vgg_w > 0.0 || self.vgg_style_w > 0.0
+        self.vgg_w > 0.0 || self.vgg_style_w > 0.0 || self.vgg_paired_w > 0.0
     }
 
     /// Shapes of the generators.
@@ -1263,6 +1270,8 @@ mod tests {
             ("consistency_w: -1", "consistency_w"),
             ("paired_w: .inf", "paired_w"),
             ("paired_w: 10", "paired_w"),
+            ("vgg_paired_w: -1", "vgg_paired_w"),
+            ("vgg_paired_w: 10", "vgg_paired_w"),
             (
                 "paired_w: 10\nencoded_styles: 1\nnew_size_a: 300",
                 "paired_w",

@@ -34,7 +34,9 @@ pub fn all(config: &TrainConfig) -> Vec<&'static str> {
     add(config.vgg_w > 0.0, &["gen_vgg_a", "gen_vgg_b"]);
     let style = munit && config.vgg_style_w > 0.0;
     add(style, &["gen_vgg_style_a", "gen_vgg_style_b"]);
-    add(config.is_paired(), &["gen_paired_a", "gen_paired_b"]);
+    add(config.paired_w > 0.0, &["gen_paired_a", "gen_paired_b"]);
+    let pairs = ["gen_vgg_paired_a", "gen_vgg_paired_b"];
+    add(config.vgg_paired_w > 0.0, &pairs);
     let consistency = ["gen_consistency_a", "gen_consistency_b"];
     add(config.consistency_w > 0.0, &consistency);
     let diversity = munit && config.diversity_weight(0) > 0.0;

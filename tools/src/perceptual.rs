@@ -34,6 +34,8 @@ pub fn checksum(path: &Path) -> Option<u32> {
 
 const NO_STYLE: &str = "vgg_style_w compares styles in several layers, which the weights of the \
     perceptual loss do not name; give a file of munit-import backbone as --vgg-weights";
+const NO_PAIRS: &str = "vgg_paired_w compares partners in several layers, which the weights of the \
+    perceptual loss do not name; give a file of munit-import backbone as --vgg-weights";
 
 /// A feature network in which pictures are compared, blind to what differs between domains and sharp
 /// on what a picture shows (arXiv 1804.04732, section 5.1).
@@ -124,6 +126,39 @@ impl PerceptualNetwork {
         Ok(pictures.style_distance(&examples)?)
     }
 
+    /// Perceptual distance of each of `pictures` to its partner at the same place, both
+    /// [B, 3 or 1, H, W] in [-1, 1], see [`Activations::perceptual_distance`]: `[B]`.
+    ///
+    /// # Errors
+    /// The published VGG-16, which is known up to its layer for content only; a backbone without layers
+    /// to compare; libtorch's.
+    ///
+    /// [`Activations::perceptual_distance`]: munit::backbone::Activations::perceptual_distance
+    pub fn paired_distance(&self, pictures: &Tensor, partners: &Tensor) -> Result<Tensor> {
+        let Self::Backbone(network) = self else {
+            bail!(NO_PAIRS);
+        };
+        let wanted = Wanted {
+            perceptual: true,
+            ..Wanted::default()
+        };
+        // No gradient is wanted of what is compared with.
+        let partners = tch::no_grad(|| network.activations(partners, wanted))?;
+        let pictures = network.activations(pictures, wanted)?;
+        Ok(pictures.perceptual_distance(&partners)?)
+    }
+
+    /// Whether [`Self::paired_distance`] can be computed.
+    ///
+    /// # Errors
+    /// A sentence, if not.
+    pub fn check_pairs(&self) -> Result<()> {
+        match self {
+            Self::Backbone(network) if network.can().perceptual => Ok(()),
+            Self::Backbone(_) | Self::Published(_) => bail!(NO_PAIRS),
+        }
+    }
+
     /// Whether [`Self::style_distance`] can be computed.
     ///
     /// # Errors
@@ -192,6 +227,58 @@ mod tests {
         assert!((found_value / expected - 1.0).abs() < 1e-4, "{found_value}");
         found.backward();
         assert!(x.grad().abs().max().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn partners_are_compared_place_by_place_on_unit_features() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.safetensors");
+        let tensors = small(&path, SMALL);
+        let network = PerceptualNetwork::read(&path, Device::Cpu).unwrap();
+        network.check_pairs().unwrap();
+        let mut random = noise_generator(3, 0);
+        let mut pictures = || normal(&mut random, &[2, 3, 8, 8]).unwrap().tanh();
+        let (x, partner) = (pictures().set_requires_grad(true), pictures());
+        let found = network.paired_distance(&x, &partner).unwrap();
+        assert_eq!(found.size(), [2]);
+
+        let map = |x: &Tensor| {
+            let bias = Some(&tensors["conv1.bias"]);
+            let x = (x + 1.0) / 2.0;
+            let map = x
+                .conv2d(&tensors["conv1.weight"], bias, [2, 2], [1, 1], [1, 1], 1)
+                .relu();
+            let length = map
+                .square()
+                .sum_dim_intlist([1i64].as_slice(), true, Kind::Float);
+            map / (length + 1e-10).sqrt()
+        };
+        let squares = (map(&x) - map(&partner)).square();
+        let expected = squares
+            .sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+            .mean_dim([1i64, 2].as_slice(), false, Kind::Float);
+        let error = (&found - &expected).abs().max().double_value(&[]);
+        assert!(error < 1e-4, "{error}");
+        found.sum(Kind::Float).backward();
+        assert!(x.grad().abs().max().double_value(&[]) > 0.0);
+    }
+
+    #[test]
+    fn partners_in_which_nothing_is_active_have_no_distance_and_a_gradient_of_0() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("small.safetensors");
+        let mut tensors = small(&path, SMALL);
+        tensors.insert(
+            "conv1.bias".to_owned(),
+            Tensor::full([4], -1e3, (Kind::Float, Device::Cpu)),
+        );
+        write(&path, &serde_json::from_str(SMALL).unwrap(), &tensors).unwrap();
+        let network = PerceptualNetwork::read(&path, Device::Cpu).unwrap();
+        let x = Tensor::zeros([1, 3, 8, 8], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        let found = network.paired_distance(&x, &x.ones_like()).unwrap();
+        found.sum(Kind::Float).backward();
+        assert_eq!(found.double_value(&[0]), 0.0);
+        assert!(x.grad().equal(&x.zeros_like()));
     }
 
     #[test]

@@ -814,7 +814,7 @@ impl Trainer {
         x: &Pair<Tensor>,
         decoded: &Decoded,
     ) -> Result<()> {
-        let (style_weight, paired_weight) = (self.config.vgg_style_w, self.config.paired_w);
+        let style_weight = self.config.vgg_style_w;
         if self.config.encoded_styles_at(self.iteration) == 0 {
             return Ok(());
         }
@@ -829,7 +829,7 @@ impl Trainer {
             terms.add("gen_vgg_style_a", style_weight, means.a)?;
             terms.add("gen_vgg_style_b", style_weight, means.b)?;
         }
-        if paired_weight > 0.0 {
+        if self.config.is_paired() {
             self.add_paired_terms(terms, x, decoded, count)?;
         }
         Ok(())
@@ -843,10 +843,24 @@ impl Trainer {
         decoded: &Decoded,
         count: i64,
     ) -> Result<()> {
-        let weight = self.config.paired_w;
-        let means = mean_differences(&decoded.translated, x, count, l1)?;
-        terms.add("gen_paired_a", weight, means.a)?;
-        terms.add("gen_paired_b", weight, means.b)
+        let (weight, vgg_weight) = (self.config.paired_w, self.config.vgg_paired_w);
+        let translated = &decoded.translated;
+        if weight > 0.0 {
+            let means = mean_differences(translated, x, count, l1)?;
+            terms.add("gen_paired_a", weight, means.a)?;
+            terms.add("gen_paired_b", weight, means.b)?;
+        }
+        if vgg_weight > 0.0 {
+            let perceptual = self.perceptual.as_ref().context("no perceptual network")?;
+            let distance = |translated: &Tensor, partners: &Tensor| {
+                let distances = perceptual.paired_distance(translated, partners)?;
+                Ok(distances.f_mean(Kind::Float)?)
+            };
+            let means = mean_differences(translated, x, count, distance)?;
+            terms.add("gen_vgg_paired_a", vgg_weight, means.a)?;
+            terms.add("gen_vgg_paired_b", vgg_weight, means.b)?;
+        }
+        Ok(())
     }
 
     /// Pictures that are shifted all alike and made noisy, if a translation of them is to be shifted

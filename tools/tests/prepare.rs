@@ -146,6 +146,28 @@ fn cut_out_puts_things_on_white_squares_and_leaves_scenes_out() {
     assert_eq!(disc.get_pixel(2, 2).0, [255; 3]);
     assert_eq!(disc.get_pixel(32, 32).0, [40, 60, 0]);
 
+    let white = |folder: &str| {
+        let disc = image::open(set.path().join(folder).join("disc.png")).unwrap();
+        let disc = disc.to_rgb8();
+        assert_eq!(disc.dimensions(), (64, 64));
+        disc.pixels().filter(|pixel| pixel.0 == [255; 3]).count()
+    };
+    for (seed, folder) in [("1", "small"), ("2", "smaller")] {
+        let arguments = [
+            "cut-out",
+            "photos",
+            folder,
+            "--size",
+            "64",
+            "--smallest",
+            "30",
+            "--seed",
+            seed,
+        ];
+        succeed(&arguments, set.path());
+    }
+    assert!(white("things") < white("small") && white("small") != white("smaller"));
+
     fs::remove_file(set.path().join("photos/disc.png")).unwrap();
     let complaint = fail(&["cut-out", "photos", "others"], set.path());
     assert!(complaint.contains("stands out"), "{complaint}");

@@ -225,7 +225,7 @@ fn the_help_of_munit_train_tells_the_defaults() {
     let help = String::from_utf8(output.stdout).unwrap();
     let [classic, modern] = [Recipe::Classic, Recipe::Modern].map(TrainConfig::of_recipe);
     type Value = fn(&TrainConfig) -> String;
-    let flags: [(&str, Value); 20] = [
+    let flags: [(&str, Value); 21] = [
         ("--iterations", |c| c.max_iter.to_string()),
         ("--batch-size", |c| c.batch_size.to_string()),
         ("--size", |c| c.crop_image_height.to_string()),
@@ -241,6 +241,7 @@ fn the_help_of_munit_train_tells_the_defaults() {
         ("--perceptual", |c| c.vgg_w.to_string()),
         ("--perceptual-style", |c| c.vgg_style_w.to_string()),
         ("--paired", |c| c.paired_w.to_string()),
+        ("--perceptual-paired", |c| c.vgg_paired_w.to_string()),
         ("--augment", |c| match &c.augment[..] {
             [] => "nothing".to_owned(),
             changes => changes.iter().map(named).collect::<Vec<_>>().join(","),

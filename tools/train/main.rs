@@ -122,6 +122,10 @@ struct Arguments {
     /// folder, for folders of pairs: try 10; 0 for folders without [default: the configuration's, else 0]
     #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
     paired: Option<f64>,
+    /// Weight of the same difference in the perceptual loss's network, which keeps lines and textures
+    /// sharp where pixels alone are averaged: try 4; 0 leaves it out [default: the configuration's, else 0]
+    #[arg(long, value_name = "WEIGHT", allow_negative_numbers = true)]
+    perceptual_paired: Option<f64>,
     /// Network of the perceptual loss: a file of munit-import backbone, or VGG-16 weights [default: the
     /// configuration's]
     #[arg(long, value_name = "FILE", alias = "perceptual-weights")]
@@ -373,6 +377,7 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.vgg_w, arguments.perceptual);
     set(&mut config.vgg_style_w, arguments.perceptual_style);
     set(&mut config.paired_w, arguments.paired);
+    set(&mut config.vgg_paired_w, arguments.perceptual_paired);
     set(&mut config.augment, arguments.augment.clone());
     set(&mut config.encoded_styles, arguments.encoded_styles);
     set(&mut config.diversity_w, arguments.diversity);
@@ -430,7 +435,7 @@ fn name_changed_flag(
 fn given_flags(
     arguments: &Arguments,
 ) -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    let flags: [(bool, &str, &[&str]); 22] = [
+    let flags: [(bool, &str, &[&str]); 23] = [
         (arguments.recipe.is_some(), "--recipe", &["recipe"]),
         (arguments.task.is_some(), "--task", &["task"]),
         (arguments.trainer.is_some(), "--trainer", &["trainer"]),
@@ -468,6 +473,11 @@ fn given_flags(
             &["vgg_style_w"],
         ),
         (arguments.paired.is_some(), "--paired", &["paired_w"]),
+        (
+            arguments.perceptual_paired.is_some(),
+            "--perceptual-paired",
+            &["vgg_paired_w"],
+        ),
         (
             arguments.encoded_styles.is_some(),
             "--encoded-styles",

@@ -44,7 +44,8 @@ struct Step {
     finished: Vec<usize>,
 }
 
-/// Guards against the division by the length of a zero vector; as in the published LPIPS.
+/// Guards against the division by the length of a zero vector. The published LPIPS adds as much after
+/// the root, which shows in no figure but has no gradient there.
 const LENGTH_EPSILON: f64 = 1e-10;
 /// Inside the root of instance norm.
 const NORM_EPSILON: f64 = 1e-5;
@@ -471,8 +472,9 @@ fn unit_vectors(map: &Tensor) -> Result<Tensor> {
     let length = map
         .f_square()?
         .f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?
-        .f_sqrt()?
-        .f_add_scalar(LENGTH_EPSILON)?;
+        // Before the root, which is steep without bound where nothing is active.
+        .f_add_scalar(LENGTH_EPSILON)?
+        .f_sqrt()?;
     Ok(map.f_div(&length)?)
 }
 

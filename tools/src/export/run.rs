@@ -126,6 +126,7 @@ pub fn from_run(
         // Nothing is trained, so the perceptual network is not needed.
         vgg_w: 0.0,
         vgg_style_w: 0.0,
+        vgg_paired_w: 0.0,
         ..checkpoint.header.config.clone()
     };
     let mut trainer = Trainer::new(config, Device::Cpu, None)?;

@@ -7,6 +7,8 @@
 
 use image::imageops::{self, FilterType};
 use image::{GrayImage, Luma, Rgb, RgbImage};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::filters::{Plane, smoothstep};
 
@@ -61,6 +63,22 @@ pub fn cut_out(picture: &RgbImage) -> Option<RgbImage> {
         let colour = picture.get_pixel(x, y).0;
         Rgb(colour.map(|v| (255.0 + (f32::from(v) - 255.0) * cover).round() as u8))
     }))
+}
+
+/// `cut` on a white square with sides of `side` pixels, of which it takes a share between `smallest` and 1,
+/// somewhere within: both as the seed says, so that a set has things of all sizes in all places.
+///
+/// # Panics
+/// A `smallest` outside of 0 to 1.
+pub fn place(cut: &RgbImage, side: u32, smallest: f32, seed: u64) -> RgbImage {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let share = random.random_range(smallest..=1.0);
+    let inner = ((side as f32 * share).round() as u32).clamp(1, side);
+    let scaled = imageops::resize(cut, inner, inner, FilterType::CatmullRom);
+    let mut square = RgbImage::from_pixel(side, side, Rgb([255; 3]));
+    let corner = [(); 2].map(|()| i64::from(random.random_range(0..=side - inner)));
+    imageops::replace(&mut square, &scaled, corner[0], corner[1]);
+    square
 }
 
 /// One connected area without holes.
@@ -397,6 +415,38 @@ mod tests {
         let cut = cut_out(&photo(with_print, [190, 40, 50])).unwrap();
         let print = cut.get_pixel(cut.width() / 2, cut.height() * 6 / 10).0;
         assert_ne!(print, [255; 3]);
+    }
+
+    #[test]
+    fn things_are_placed_in_all_sizes_and_everywhere() {
+        let cut = RgbImage::from_pixel(80, 80, Rgb([40, 60, 190]));
+        assert_eq!(
+            place(&cut, 80, 1.0, 7),
+            imageops::resize(&cut, 80, 80, FilterType::CatmullRom)
+        );
+        assert_eq!(place(&cut, 64, 0.3, 7), place(&cut, 64, 0.3, 7));
+        let covered = |picture: &RgbImage, x: bool| -> Vec<u32> {
+            let ink = picture.enumerate_pixels().filter(|p| p.2.0 != [255; 3]);
+            ink.map(|p| if x { p.0 } else { p.1 }).collect()
+        };
+        let (mut sides, mut middles) = (Vec::new(), Vec::new());
+        for seed in 0..200 {
+            let placed = place(&cut, 100, 0.3, seed);
+            assert_eq!(placed.dimensions(), (100, 100));
+            for x in [true, false] {
+                let at = covered(&placed, x);
+                let (first, last) = (at.iter().min().unwrap(), at.iter().max().unwrap());
+                sides.push(last - first + 1);
+                middles.push((first + last) / 2);
+            }
+        }
+        let range = |of: &[u32]| (*of.iter().min().unwrap(), *of.iter().max().unwrap());
+        let ((shortest, longest), (nearest, farthest)) = (range(&sides), range(&middles));
+        assert!(
+            (30..36).contains(&shortest) && longest > 94,
+            "{shortest} {longest}"
+        );
+        assert!(nearest < 30 && farthest > 70, "{nearest} {farthest}");
     }
 
     #[test]

@@ -18,10 +18,13 @@ pub(super) fn load_perceptual(
         return Ok(None);
     }
     let path = config.vgg_weights.as_ref().with_context(|| {
-        let (key, weight) = match config.vgg_w > 0.0 {
-            true => ("vgg_w", config.vgg_w),
-            false => ("vgg_style_w", config.vgg_style_w),
-        };
+        let weights = [
+            ("vgg_w", config.vgg_w),
+            ("vgg_style_w", config.vgg_style_w),
+            ("vgg_paired_w", config.vgg_paired_w),
+        ];
+        let given = weights.into_iter().find(|(_, weight)| *weight > 0.0);
+        let (key, weight) = given.unwrap_or(weights[0]);
         format!(
             "{key} is {weight}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
              munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
@@ -32,6 +35,11 @@ pub(super) fn load_perceptual(
     if config.vgg_style_w > 0.0 {
         network
             .check_style()
+            .with_context(|| path.display().to_string())?;
+    }
+    if config.vgg_paired_w > 0.0 {
+        network
+            .check_pairs()
             .with_context(|| path.display().to_string())?;
     }
     Ok(Some(network))

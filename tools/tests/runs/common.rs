@@ -1,5 +1,6 @@
 //! Folders of small pictures, and the programs run on them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use image::{Rgb, RgbImage};
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 pub const MUNIT_TRAIN: &str = env!("CARGO_BIN_EXE_munit-train");
@@ -337,4 +339,49 @@ pub fn history(run: &Path) -> Vec<(String, u64)> {
         (kind, event["iteration"].as_u64().unwrap())
     });
     events.collect()
+}
+
+/// A backbone of one random layer.
+pub fn write_backbone(path: &Path) {
+    let description = serde_json::from_str(
+        r#"{
+            "name": "small",
+            "input": {"order": "rgb", "range": [0, 1], "mean": [0, 0, 0], "deviation": [1, 1, 1]},
+            "layers": [
+                {"name": "conv1", "op": "convolution", "stride": [2, 2], "padding": [1, 1]},
+                {"name": "relu1", "op": "relu"}
+            ],
+            "perceptual": [{"layer": "relu1"}],
+            "content": "relu1"
+        }"#,
+    )
+    .unwrap();
+    let options = (Kind::Float, Device::Cpu);
+    let tensors = BTreeMap::from([
+        (
+            "conv1.weight".to_owned(),
+            Tensor::randn([4, 3, 3, 3], options),
+        ),
+        ("conv1.bias".to_owned(), Tensor::zeros([4], options)),
+    ]);
+    munit::backbone::write(path, &description, &tensors).unwrap();
+}
+
+/// Random weights of the shapes of VGG-16.
+pub fn write_vgg(path: &Path) {
+    let stages = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
+    let mut tensors = Vec::new();
+    let mut inputs = 3i64;
+    for (stage, (outputs, count)) in (1..).zip(stages) {
+        for layer in 1..=count {
+            let name = format!("conv{stage}_{layer}");
+            let options = (Kind::Float, Device::Cpu);
+            let scale = (2.0 / (9.0 * inputs as f64)).sqrt();
+            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * scale;
+            tensors.push((format!("{name}.weight"), weight));
+            tensors.push((format!("{name}.bias"), Tensor::zeros([outputs], options)));
+            inputs = outputs;
+        }
+    }
+    Tensor::write_safetensors(&tensors, path).unwrap();
 }

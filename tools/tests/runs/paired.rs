@@ -4,7 +4,9 @@ use std::fs;
 
 use image::{Rgb, RgbImage};
 
-use crate::common::{MUNIT_TRAIN, Place, assert_says, failed, succeeded, text};
+use crate::common::{
+    MUNIT_TRAIN, Place, assert_says, failed, succeeded, text, write_backbone, write_vgg,
+};
 
 /// Blobs of several colours, on a ground that grows lighter.
 fn blobs(number: u32, x: u32, y: u32) -> Rgb<u8> {
@@ -159,4 +161,47 @@ fn partners_alone_are_learned_from_where_nothing_else_weighs() {
         "--resume halves --iterations 6 --device cpu --threads 1",
     ));
     assert_eq!(place.losses("run"), place.losses("halves"));
+}
+
+#[test]
+fn partners_are_compared_in_the_perceptual_network_too() {
+    let place = pairs();
+    fs::write(place.path("short.yaml"), "log_iter: 1\ndisplay_size: 2\n").unwrap();
+    let arguments = "--config short.yaml --a a --b b --recipe modern --size 64 --dim 4 --batch-size 1 --lr 0.002 \
+                     --iterations 80 --encoded-styles 1 --device cpu --threads 1 --out run";
+    let sentence = failed(place.run(MUNIT_TRAIN, &format!("{arguments} --perceptual-paired 5")));
+    assert_says(
+        &sentence,
+        &["--perceptual-paired is 5", "--vgg-weights FILE"],
+    );
+    let arguments = format!("{arguments} --perceptual-paired 5 --vgg-weights small.safetensors");
+    write_vgg(&place.path("small.safetensors"));
+    let sentence = failed(place.run(MUNIT_TRAIN, &arguments));
+    assert_says(
+        &sentence,
+        &[
+            "small.safetensors: ",
+            "vgg_paired_w",
+            "munit-import backbone",
+        ],
+    );
+    assert!(!place.path("run").exists());
+
+    write_backbone(&place.path("small.safetensors"));
+    let b = fs::read(place.path("b/0.png")).unwrap();
+    fs::write(place.path("a/alone.png"), b).unwrap();
+    let output = place.run(MUNIT_TRAIN, &format!("{arguments} --check"));
+    // It is for pairs alone, without paired_w, too.
+    assert_says(
+        &text(&output.stdout),
+        &["left out: a/alone.png: it has no partner"],
+    );
+    succeeded(place.run(MUNIT_TRAIN, &arguments));
+    for name in ["gen_vgg_paired_a", "gen_vgg_paired_b"] {
+        let column = place.whole_column("run", name);
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let (first, last) = (mean(&column[..5]), mean(&column[column.len() - 5..]));
+        assert!(last < 0.8 * first, "{name}: {first}, {last}");
+    }
+    assert!(place.column("run", "gen_paired_a").is_none());
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use crate::common::{
     MUNIT_EXPORT, MUNIT_INFO, MUNIT_TRAIN, Place, Running, assert_says, config, failed, succeeded,
-    text,
+    text, write_backbone, write_vgg,
 };
 use image::{Rgb, RgbImage};
 use rand::RngExt;
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 /// A batch norm has running statistics, which a checkpoint must hold too; the learning rate falls
 /// before and after the interruption.
@@ -677,7 +677,9 @@ fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() 
         );
     }
     let written = fs::read_to_string(place.path("run/config.yaml")).unwrap();
-    assert_says(&written, &["vgg_w: 1.0", "vgg_weights: vgg.safetensors"]);
+    let weights = place.path("vgg.safetensors");
+    let weights = format!("vgg_weights: {}", weights.display());
+    assert_says(&written, &["vgg_w: 1.0", &weights]);
     // The run remembers the file.
     succeeded(place.run(MUNIT_TRAIN, &format!("{GO_ON} --resume run --iterations 3")));
 }
@@ -716,51 +718,6 @@ fn translations_that_imitate_a_picture_are_compared_with_its_style() {
         assert_eq!(found, [false, true, false, true], "{name}");
     }
     assert_eq!(place.column("run", "gen_vgg_a"), None);
-}
-
-/// A backbone of one random layer.
-fn write_backbone(path: &Path) {
-    let description = serde_json::from_str(
-        r#"{
-            "name": "small",
-            "input": {"order": "rgb", "range": [0, 1], "mean": [0, 0, 0], "deviation": [1, 1, 1]},
-            "layers": [
-                {"name": "conv1", "op": "convolution", "stride": [2, 2], "padding": [1, 1]},
-                {"name": "relu1", "op": "relu"}
-            ],
-            "perceptual": [{"layer": "relu1"}],
-            "content": "relu1"
-        }"#,
-    )
-    .unwrap();
-    let options = (Kind::Float, Device::Cpu);
-    let tensors = BTreeMap::from([
-        (
-            "conv1.weight".to_owned(),
-            Tensor::randn([4, 3, 3, 3], options),
-        ),
-        ("conv1.bias".to_owned(), Tensor::zeros([4], options)),
-    ]);
-    munit::backbone::write(path, &description, &tensors).unwrap();
-}
-
-/// Random weights of the shapes of VGG-16.
-fn write_vgg(path: &Path) {
-    let stages = [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)];
-    let mut tensors = Vec::new();
-    let mut inputs = 3i64;
-    for (stage, (outputs, count)) in (1..).zip(stages) {
-        for layer in 1..=count {
-            let name = format!("conv{stage}_{layer}");
-            let options = (Kind::Float, Device::Cpu);
-            let scale = (2.0 / (9.0 * inputs as f64)).sqrt();
-            let weight = Tensor::randn([outputs, inputs, 3, 3], options) * scale;
-            tensors.push((format!("{name}.weight"), weight));
-            tensors.push((format!("{name}.bias"), Tensor::zeros([outputs], options)));
-            inputs = outputs;
-        }
-    }
-    Tensor::write_safetensors(&tensors, path).unwrap();
 }
 
 #[test]
