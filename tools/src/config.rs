@@ -703,21 +703,24 @@ impl TrainConfig {
         let reduction = (self.discriminator.n_layer + self.discriminator.num_scales - 1) as u32;
         // The style encoder halves the picture four times and reflects by one pixel each time.
         let smallest = (2 * stride).max(2usize.saturating_pow(reduction)).max(16);
+        let smallest = smallest.next_multiple_of(stride);
         for (key, value) in [
             ("crop_image_height", self.crop_image_height),
             ("crop_image_width", self.crop_image_width),
         ] {
+            if value < smallest {
+                bail!(
+                    "{key} is {value}; with dis.n_layer {} and dis.num_scales {} it must be at least {smallest}, \
+                     and with gen.n_downsample {} a multiple of {stride}",
+                    self.discriminator.n_layer,
+                    self.discriminator.num_scales,
+                    self.generator.n_downsample
+                );
+            }
             if value % stride != 0 {
                 bail!(
                     "{key} is {value}; with gen.n_downsample {} it must be a multiple of {stride}",
                     self.generator.n_downsample
-                );
-            }
-            if value < smallest {
-                bail!(
-                    "{key} is {value}; with dis.n_layer {} and dis.num_scales {} it must be at least {smallest}",
-                    self.discriminator.n_layer,
-                    self.discriminator.num_scales
                 );
             }
         }
@@ -872,15 +875,57 @@ impl TrainConfig {
 /// From this likeness on, which is 1 for the same, a known key may have been meant by an unknown one.
 const NEAR: f64 = 0.75;
 
-/// serde's message names every known key; a person wants the one that was meant.
+/// serde's message in the words of a person who writes a configuration.
 fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
     let text = error.to_string();
-    let Some((before, after)) = text.split_once("unknown field `") else {
-        return anyhow::anyhow!(text);
+    let explained = explain_unknown_key(&text).or_else(|| explain_value(&text));
+    anyhow::anyhow!(explained.unwrap_or(text))
+}
+
+/// A value of another kind than its key has.
+fn explain_value(text: &str) -> Option<String> {
+    let (text, place) = match text.rsplit_once(" at line ") {
+        Some((text, place)) => (text, format!(" (line {place})")),
+        None => (text, String::new()),
     };
-    let Some((unknown, known)) = after.split_once('`') else {
-        return anyhow::anyhow!(text);
+    let plain = |quoted: &str| quoted.replace('`', "");
+    if let Some((before, after)) = text.split_once("unknown variant ") {
+        let (found, known) = after.split_once(", expected ")?;
+        let known = known.strip_prefix("one of ").unwrap_or(known);
+        let (found, known) = (plain(found), plain(known));
+        return Some(format!(
+            "{before}{found} is not known; known are {known}{place}"
+        ));
+    }
+    let (before, after) = text.split_once("invalid type: ")?;
+    let (found, wanted) = after.rsplit_once(", expected ")?;
+    let found = match found {
+        "unit value" => "nothing".to_owned(),
+        "sequence" => "a list".to_owned(),
+        "map" => "keys with values".to_owned(),
+        _ => {
+            let kinds = ["integer ", "floating point ", "boolean ", "string "];
+            let value = kinds.iter().find_map(|kind| found.strip_prefix(kind));
+            plain(value?).trim_end_matches(" as u128").to_owned()
+        }
     };
+    let wanted = match wanted {
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i64" => "a whole number",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list in square brackets",
+        "path string" => "a path",
+        _ if wanted.starts_with("struct ") => "lines of the form key: value below it",
+        other => other,
+    };
+    Some(format!("{before}expected {wanted}, found {found}{place}"))
+}
+
+/// A key that there is not; of all known ones, a person wants the one that was meant.
+fn explain_unknown_key(text: &str) -> Option<String> {
+    let (before, after) = text.split_once("unknown field `")?;
+    let (unknown, known) = after.split_once('`')?;
     let likeness = |key: &str| strsim::jaro_winkler(unknown, key);
     let nearest = known
         .split('`')
@@ -894,7 +939,7 @@ fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
     let place = after
         .rsplit_once(" at ")
         .map_or(String::new(), |(_, place)| format!(" ({place})"));
-    anyhow::anyhow!("{before}unknown key {unknown}{place}{nearest}")
+    Some(format!("{before}unknown key {unknown}{place}{nearest}"))
 }
 
 #[cfg(test)]
@@ -1217,6 +1262,74 @@ mod tests {
         // Not where none is near.
         let text = message("gibber: [");
         assert_eq!(text, "unknown key gibber");
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused_in_plain_words() {
+        for (text, sentence) in [
+            (
+                "batch_size: -1",
+                "batch_size: expected a whole number, 0 or more, found -1 (line 1 column 13)",
+            ),
+            (
+                "lr: 1\nmax_iter: 1.5",
+                "max_iter: expected a whole number, 0 or more, found 1.5 (line 2 column 11)",
+            ),
+            (
+                "batch_size: 99999999999999999999999",
+                "batch_size: expected a whole number, 0 or more, found 99999999999999999999999 \
+                 (line 1 column 13)",
+            ),
+            (
+                "gen: {dim: x}",
+                "gen.dim: expected a whole number, found \"x\" (line 1 column 12)",
+            ),
+            (
+                "lr: [1]",
+                "lr: expected a number, found a list (line 1 column 5)",
+            ),
+            (
+                "lr:",
+                "lr: expected a number, found nothing (line 1 column 4)",
+            ),
+            (
+                "flip: maybe",
+                "flip: expected true or false, found \"maybe\" (line 1 column 7)",
+            ),
+            (
+                "augment: colour",
+                "augment: expected a list in square brackets, found \"colour\" (line 1 column 10)",
+            ),
+            (
+                "dis: 5",
+                "dis: expected lines of the form key: value below it, found 5 (line 1 column 6)",
+            ),
+            (
+                "data_root: {a: 1}",
+                "data_root: expected a path, found keys with values (line 1 column 12)",
+            ),
+            (
+                "trainer: CycleGAN",
+                "trainer: CycleGAN is not known; known are MUNIT, munit, UNIT, unit (line 1 column 10)",
+            ),
+            (
+                "- lr",
+                "expected lines of the form key: value, found a list",
+            ),
+        ] {
+            let error = TrainConfig::parse(text, None).unwrap_err();
+            assert_eq!(error.to_string(), sentence, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_crop_that_is_too_small_is_told_the_smallest() {
+        let error = TrainConfig::parse("crop_image_height: 1", None).unwrap_err();
+        let sentence = "crop_image_height is 1; with dis.n_layer 4 and dis.num_scales 3 it must be at least 64, \
+                        and with gen.n_downsample 2 a multiple of 4";
+        assert_eq!(error.to_string(), sentence);
+        let text = "crop_image_height: 64\ncrop_image_width: 64";
+        TrainConfig::parse(text, None).unwrap();
     }
 
     #[test]

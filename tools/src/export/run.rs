@@ -190,7 +190,7 @@ fn code(
     }
     Ok(match &style.origin {
         StyleOrigin::Seed(seed) => StyleCode::sample(*seed, style_dim).values().to_vec(),
-        StyleOrigin::Code(code) => StyleCode::new(code.clone(), style_dim)
+        StyleOrigin::Code(code) => StyleCode::written(code.clone(), style_dim)
             .with_context(|| format!("style {style}"))?
             .values()
             .to_vec(),

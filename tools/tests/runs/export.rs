@@ -169,6 +169,10 @@ fn what_cannot_be_exported_is_refused_in_one_sentence() {
             &["style short", "3"],
         ),
         (
+            "run model.safetensors --style far=1,2,1e38",
+            &["style far", "number 3"],
+        ),
+        (
             "run model.safetensors --style gone=missing.png",
             &["style gone", "missing.png"],
         ),
