@@ -11,10 +11,10 @@ use serde_yaml_ng::Value;
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-use super::perceptual::load_perceptual;
 use super::problem::explain;
 use crate::config::TrainConfig;
 use crate::model_name::find_model;
+use crate::perceptual::PerceptualNetwork;
 use crate::trainer::Trainer;
 
 /// A model whose generators a run begins with.
@@ -136,12 +136,16 @@ fn difference(
         .find(|(key, wanted, own)| wanted != own && counts(key)))
 }
 
-/// The trainer of a run with `config` before its first iteration.
+/// The trainer of a run with `config`, whose perceptual network is `perceptual`, before its first
+/// iteration.
 ///
 /// # Errors
 /// A model to begin with that is gone or not what it was; what [`Trainer::new`] says.
-pub(super) fn first_trainer(config: &TrainConfig, device: Device) -> Result<Trainer> {
-    let perceptual = load_perceptual(config, device)?;
+pub(super) fn first_trainer(
+    config: &TrainConfig,
+    device: Device,
+    perceptual: Option<PerceptualNetwork>,
+) -> Result<Trainer> {
     let trainer = match &config.from_model {
         None => Trainer::new(config.clone(), device, perceptual),
         Some(model) => {

@@ -13,6 +13,7 @@ use crate::report::EventWriter;
 use crate::report::history::HISTORY_NAME;
 use crate::report::page::{EVALUATION_NAME, PAGE_NAME};
 use crate::report::scalars::TABLE_NAME;
+use crate::result_file::make_folder;
 
 /// Begin and end of a kept sample sheet's name.
 const SAMPLE_SHEET_PREFIX: &str = "iteration-";
@@ -228,12 +229,27 @@ impl RunFolder {
         Ok(())
     }
 
-    pub(super) fn create(&self) -> Result<()> {
-        for folder in [self.checkpoints(), self.samples()] {
-            fs::create_dir_all(&folder)
-                .with_context(|| format!("{}: cannot make the run's folder", folder.display()))?;
+    /// Makes the folders that are not there yet, which the answer lists, outer ones first.
+    pub(super) fn create(&self) -> Result<Vec<PathBuf>> {
+        make_folder(&self.0)
+            .with_context(|| format!("{}: cannot make the run's folder", self.0.display()))?;
+        let mut made = Vec::new();
+        for folder in [self.0.clone(), self.checkpoints(), self.samples()] {
+            match fs::create_dir(&folder) {
+                Ok(()) => made.push(folder),
+                Err(_) if folder.is_dir() => {}
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("{}: cannot make the run's folder", folder.display())
+                    });
+                }
+            }
         }
-        Ok(())
+        Ok(made)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.0.join(".lock")
     }
 
     /// What a killed run was about to write; only with the lock.
@@ -246,7 +262,7 @@ impl RunFolder {
 
     /// Held while a run writes here; the system lets go of it even when the process is killed.
     pub(super) fn lock(&self) -> Result<File> {
-        let path = self.0.join(".lock");
+        let path = self.lock_file();
         let file = File::create(&path)
             .with_context(|| format!("{}: cannot write into the run's folder", path.display()))?;
         match file.try_lock() {
@@ -259,6 +275,41 @@ impl RunFolder {
                 .with_context(|| format!("{}: cannot lock the run's folder", path.display())),
         }
     }
+}
+
+/// The folders that a start has made, outer ones first. Where it fails before there is a run in them, the
+/// empty ones go again; only with the lock.
+pub(super) struct Unbegun<'f> {
+    pub folder: &'f RunFolder,
+    pub made: Vec<PathBuf>,
+}
+
+impl Unbegun<'_> {
+    /// From now on they hold a run.
+    pub fn begun(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Unbegun<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed does no harm.
+        for folder in self.made.iter().rev() {
+            let lock = self.folder.lock_file();
+            if folder == self.folder.path() && is_all_there_is(&lock) {
+                let _ = fs::remove_file(lock);
+            }
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Whether nothing else is in the folder of `file`.
+fn is_all_there_is(file: &Path) -> bool {
+    let entries = file.parent().and_then(|folder| fs::read_dir(folder).ok());
+    entries.is_some_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| entry.path() == file))
+    })
 }
 
 /// Removes the files in `folder` whose names are among those `unwanted`.

@@ -37,6 +37,7 @@ use crate::preview::Preview;
 use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer};
 use beginning::first_trainer;
+use folder::Unbegun;
 use perceptual::load_perceptual;
 use pictures::choose_samples;
 use places::{pictures_not_found, with_absolute_paths};
@@ -90,9 +91,10 @@ pub fn run(
         folder.refuse_foreign()?;
     }
     // Before pictures are read and a folder is made.
-    load_perceptual(&config, Device::Cpu)?;
-    folder.create()?;
+    let perceptual = load_perceptual(&config, device)?;
+    let made = folder.create()?;
     let _lock = folder.lock()?;
+    let unbegun = Unbegun { folder, made };
     folder.remove_leftovers()?;
     let resumed = if !resume {
         folder.begin_anew()?;
@@ -135,13 +137,10 @@ pub fn run(
     let fingerprints = [pictures.a.fingerprint(), pictures.b.fingerprint()];
 
     let mut trainer = match &resumed {
-        None => first_trainer(&config, device)?,
+        None => first_trainer(&config, device, perceptual)?,
         // What the checkpoint holds comes in the place of what is drawn here.
-        Some(_) => {
-            let perceptual = load_perceptual(&config, device)?;
-            Trainer::new(config.clone(), device, perceptual)
-                .map_err(|error| explain(error, &config))?
-        }
+        Some(_) => Trainer::new(config.clone(), device, perceptual)
+            .map_err(|error| explain(error, &config))?,
     };
     trainer.average_over(ranks)?;
     if let Some(checkpoint) = &resumed {
@@ -149,6 +148,7 @@ pub fn run(
         announce_differences(checkpoint, &trainer, fingerprints);
     }
     atomic_text(&folder.config_file(), &config.to_yaml()?)?;
+    unbegun.begun();
 
     // The rest is some gigabytes, of no more use.
     let saved = resumed.map(|checkpoint| checkpoint.header);

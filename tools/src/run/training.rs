@@ -507,13 +507,11 @@ impl<'r> Training<'r> {
         self.gradient_penalties = state.as_ref().and_then(|state| penalties(&state.header));
         // Anew even where a checkpoint is restored: the other processes begin anew, too, and all must
         // find out together in which order gradients come.
+        let perceptual = load_perceptual(&config, self.device)?;
         self.trainer = match &state {
-            None => first_trainer(&config, self.device)?,
-            Some(_) => {
-                let perceptual = load_perceptual(&config, self.device)?;
-                Trainer::new(config.clone(), self.device, perceptual)
-                    .map_err(|error| explain(error, &config))?
-            }
+            None => first_trainer(&config, self.device, perceptual)?,
+            Some(_) => Trainer::new(config.clone(), self.device, perceptual)
+                .map_err(|error| explain(error, &config))?,
         };
         self.trainer.average_over(self.ranks)?;
         if let Some(state) = state {

@@ -1,7 +1,11 @@
 //! `munit-train` from outside: real runs with tiny networks, interrupted, resumed and refused.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
@@ -345,8 +349,14 @@ fn a_run_killed_before_its_first_checkpoint_goes_on_to_the_same_end() {
 fn a_run_that_never_began_cannot_be_resumed_but_started_anew() {
     let place = Place::new();
     fs::create_dir(place.path("empty")).unwrap();
-    failed(place.train("--out run --a datasets/shapes/trainA --b empty"));
-    assert!(place.path("run/checkpoints").exists());
+    // What it made is gone again, and nothing else.
+    for out in ["new", "empty", "runs/deep"] {
+        failed(place.train(&format!("--out {out} --a datasets/shapes/trainA --b empty")));
+    }
+    assert!(!place.path("new").exists() && !place.path("runs/deep").exists());
+    assert_eq!(names(&place.path("empty")), [".lock"]);
+    // Killed meanwhile, it leaves them.
+    fs::create_dir_all(place.path("run/checkpoints")).unwrap();
     let sentence = failed(place.train("--resume run"));
     assert_says(
         &sentence,
@@ -685,6 +695,54 @@ fn a_published_configuration_with_a_perceptual_loss_trains_with_given_weights() 
 }
 
 #[test]
+fn a_start_reads_the_perceptual_network_once() {
+    let place = Place::new();
+    let weights = place.path("vgg.safetensors");
+    write_vgg(&weights);
+    let arguments = "--data datasets/shapes --vgg-weights vgg.safetensors --perceptual 1 --out run";
+    let opened = |arguments: &str| {
+        let opened = Opened::watch(&weights);
+        succeeded(place.train(arguments));
+        opened.times()
+    };
+    // The run besides computes a checksum for its checkpoints.
+    let checked = opened(&format!("{arguments} --check"));
+    assert_eq!(opened(arguments), checked + 1);
+}
+
+/// Counts how often a file is opened.
+struct Opened(File);
+
+impl Opened {
+    fn watch(file: &Path) -> Self {
+        let name = CString::new(file.as_os_str().as_bytes()).unwrap();
+        // Closings keep the system from taking several openings together as one.
+        let kinds = libc::IN_OPEN | libc::IN_CLOSE_NOWRITE;
+        // SAFETY: the name ends with a zero byte; the descriptor, which is checked, is new and nobody
+        // else's.
+        let watch = unsafe {
+            let watch = libc::inotify_init1(libc::IN_NONBLOCK);
+            assert!(watch >= 0 && libc::inotify_add_watch(watch, name.as_ptr(), kinds) >= 0);
+            File::from_raw_fd(watch)
+        };
+        Self(watch)
+    }
+
+    fn times(mut self) -> usize {
+        let mut events = Vec::new();
+        // Ends with "would block" behind the last.
+        let _ = self.0.read_to_end(&mut events);
+        // Four numbers of 4 bytes, of which the second is the kind; a watched file has no name here.
+        let kinds = events
+            .chunks(16)
+            .map(|event| event[4..8].try_into().unwrap());
+        kinds
+            .filter(|&kind| u32::from_ne_bytes(kind) & libc::IN_OPEN != 0)
+            .count()
+    }
+}
+
+#[test]
 fn translations_that_imitate_a_picture_are_compared_with_its_style() {
     let place = Place::new();
     let arguments = "--a datasets/shapes/trainA --b datasets/shapes/trainB --recipe modern --size 64 --dim 2 \
@@ -776,12 +834,13 @@ fn flags_win_over_the_configuration() {
          --size 16 --batch-size 2 --style-dim 2 --dim 2 --seed 7 --iterations 1 \
          --precision bf16",
     ));
+    let shapes = place.path("datasets/shapes");
     let config = fs::read_to_string(place.path("run/config.yaml")).unwrap();
     assert_says(
         &config,
         &[
-            "data_folder_train_a: datasets/shapes/testB",
-            "data_folder_train_b: datasets/shapes/testA",
+            &format!("data_folder_train_a: {}", shapes.join("testB").display()),
+            &format!("data_folder_train_b: {}", shapes.join("testA").display()),
             "data_root: null",
             "lr: 0.002",
             "recon_x_cyc_w: 0.0",
