@@ -256,6 +256,17 @@ impl Plane {
         let rank = (share.clamp(0.0, 1.0) * (values.len() - 1) as f32).round() as usize;
         *values.select_nth_unstable_by(rank, f32::total_cmp).1
     }
+
+    /// Mean and standard deviation of all values; 0 for an empty plane.
+    pub fn moments(&self) -> (f32, f32) {
+        let count = self.values.len().max(1) as f64;
+        let sum = |of: &dyn Fn(f64) -> f64| -> f64 {
+            self.values.iter().map(|&value| of(f64::from(value))).sum()
+        };
+        let mean = sum(&|value| value) / count;
+        let variance = sum(&|value| (value - mean).powi(2)) / count;
+        (mean as f32, variance.sqrt() as f32)
+    }
 }
 
 /// 0 below `from`, 1 above `to`, a smooth cubic between.
@@ -305,6 +316,15 @@ mod tests {
         let plane = Plane::from_fn(101, 1, |x, _| ((x * 37) % 101) as f32);
         assert_eq!(plane.percentile(0.02), 2.0);
         assert_eq!(plane.percentile(0.98), 98.0);
+    }
+
+    #[test]
+    fn moments_are_those_of_all_values() {
+        let plane = Plane::from_fn(4, 2, |x, y| {
+            [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0][4 * y + x]
+        });
+        assert_eq!(plane.moments(), (5.0, 2.0));
+        assert_eq!(Plane::filled(0, 0, 1.0).moments(), (0.0, 0.0));
     }
 
     #[test]

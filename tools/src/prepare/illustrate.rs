@@ -61,8 +61,8 @@ impl PrintStyle {
         let texture = match random.random_range(0..5) {
             // What a light ink adds would turn shadows into lights.
             _ if !ink_is_darkest => Texture::Flat,
-            0..=1 => Texture::Flat,
-            2..=3 => Texture::Wash,
+            0..=2 => Texture::Flat,
+            3 => Texture::Wash,
             _ => Texture::Engraving,
         };
         // Tones alone carry a poster or a wash, but neither strokes nor a print of three tones.
@@ -80,6 +80,9 @@ impl PrintStyle {
         }
     }
 }
+
+/// Deviations of the luma, to either side of its mean, over which the tones are spread.
+const RANGE: f32 = 1.7;
 
 /// Tones and ink, linear RGB.
 type Palette = (Vec<[f32; 3]>, [f32; 3]);
@@ -167,7 +170,7 @@ fn luminance([r, g, b]: [f32; 3]) -> f32 {
 pub fn illustrate(picture: &RgbImage, style: &PrintStyle) -> RgbImage {
     let shorter = picture.width().min(picture.height()) as f32;
     let unit = (shorter / REFERENCE_SIDE).max(0.25);
-    let luma = stretched(&Plane::luma(picture));
+    let luma = standardised(&Plane::luma(picture));
     let smooth = luma.bilateral(2.0 * unit, 0.12);
     let contours = contours(&smooth, style, unit);
     let tone = smooth.bilateral(2.5 * unit, 0.15).gaussian(0.5 * unit);
@@ -202,12 +205,14 @@ pub fn illustrate(picture: &RgbImage, style: &PrintStyle) -> RgbImage {
     })
 }
 
-/// The plane with its 2nd percentile moved to 0 and its 98th to 1, and what lies beyond cut off.
-fn stretched(plane: &Plane) -> Plane {
-    let (low, high) = (plane.percentile(0.02), plane.percentile(0.98));
+/// The plane with its mean moved to one half and [`RANGE`] deviations to either side of it to 0 and 1, and
+/// what lies beyond cut off. That is what instance norm knows of a picture: by percentiles, say, a
+/// generator could only guess where one tone ends and the next begins, and would paint neither.
+fn standardised(plane: &Plane) -> Plane {
+    let (mean, deviation) = plane.moments();
     // A picture of one tone has no range to stretch.
-    let range = (high - low).max(0.1);
-    plane.map(|value| ((value - low) / range).clamp(0.0, 1.0))
+    let range = 2.0 * RANGE * deviation.max(0.03);
+    plane.map(|value| ((value - mean) / range + 0.5).clamp(0.0, 1.0))
 }
 
 /// The colour of a tone value 0 to 1. A border between two tones takes a range of `softness` values:
@@ -387,6 +392,20 @@ mod tests {
         for tone in &palette[..palette.len() - 1] {
             assert!(print.pixels().any(|p| p.0 == *tone), "{tone:?} is missing");
         }
+    }
+
+    #[test]
+    fn tones_are_spread_around_the_mean_by_deviations() {
+        // Few lights on much dark: percentiles would put the mean elsewhere.
+        let plane = Plane::from_fn(40, 25, |x, _| if x < 12 { 0.4 } else { 0.2 });
+        for brighter in [0.0, 0.3] {
+            let found = standardised(&plane.map(|value| 0.7 * value + brighter));
+            let (mean, deviation) = found.moments();
+            assert!((mean - 0.5).abs() < 1e-3, "{mean}");
+            assert!((deviation - 0.5 / RANGE).abs() < 1e-3, "{deviation}");
+        }
+        let flat = standardised(&Plane::filled(8, 8, 0.7));
+        assert!((flat.at(3, 3) - 0.5).abs() < 1e-3);
     }
 
     #[test]
