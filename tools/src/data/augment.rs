@@ -163,7 +163,8 @@ impl Framing {
 
     /// Whether a crop of `picture` is all of one colour.
     fn is_blank(&self, picture: &Resized, crop: Crop) -> bool {
-        let channels = self.channels as usize;
+        // A partner has the crop of its picture, but channels of its own.
+        let channels = picture.samples.len() / (picture.width * picture.height);
         let row = |y: usize| {
             let start = ((crop.top + y) * picture.width + crop.left) * channels;
             picture.samples[start..start + self.crop_width * channels].chunks_exact(channels)

@@ -59,12 +59,13 @@ pub fn is_figure(name: &str) -> bool {
     all().contains(&name)
 }
 
-/// Whether more of it is better; less of a loss is.
+/// Whether more of it is better; less of a loss is, but for the difference of two styles of one picture.
 pub fn larger_is_better(name: &str) -> bool {
-    is_figure(name)
-        && Domain::ALL
-            .into_iter()
-            .all(|domain| accuracy(domain) != name)
+    let is_accuracy = |domain: Domain| accuracy(domain) == name;
+    match name {
+        "gen_diversity_a" | "gen_diversity_b" => true,
+        _ => is_figure(name) && !Domain::ALL.into_iter().any(is_accuracy),
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +80,7 @@ mod tests {
             ("dis_accuracy_a", true, false),
             ("dis_a", false, false),
             ("gen_recon_x_b", false, false),
+            ("gen_diversity_a", false, true),
         ] {
             assert_eq!((is_figure(name), larger_is_better(name)), (figure, larger));
         }

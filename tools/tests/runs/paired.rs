@@ -205,3 +205,22 @@ fn partners_are_compared_in_the_perceptual_network_too() {
     }
     assert!(place.column("run", "gen_paired_a").is_none());
 }
+
+#[test]
+fn partners_may_have_channels_of_their_own() {
+    let place = pairs();
+    for (run, channels) in [("grey-b", "input_dim_b: 1"), ("grey-a", "input_dim_a: 1")] {
+        fs::write(
+            place.path("grey.yaml"),
+            format!(
+                "recipe: modern\n{channels}\npaired_w: 10\nencoded_styles: 1\nnew_size: 64\n\
+                 crop_image_height: 32\ncrop_image_width: 32\nbatch_size: 2\nmax_iter: 6\n\
+                 gen: {{dim: 4, mlp_dim: 8, style_dim: 3, n_downsample: 2, n_res: 1}}\n\
+                 dis: {{dim: 4, n_layer: 2, num_scales: 2}}\n"
+            ),
+        )
+        .unwrap();
+        let arguments = "--config grey.yaml --a a --b b --device cpu --threads 1";
+        succeeded(place.run(MUNIT_TRAIN, &format!("{arguments} --out {run}")));
+    }
+}
