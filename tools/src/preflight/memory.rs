@@ -242,9 +242,10 @@ impl KeptValues {
                 content + shared * (style + first_decodings * decoder) + 2.0 * discriminator;
             values.discriminators += discriminator;
         }
-        if config.is_perceptual() {
-            values.generators_update += 4.0 * VGG_VALUES * area;
-        }
+        // Each of these terms keeps maps of its own.
+        let perceptual = [config.vgg_w, config.vgg_style_w, config.vgg_paired_w];
+        let terms: f64 = perceptual.map(|weight| one_if(weight > 0.0)).iter().sum();
+        values.generators_update += 4.0 * terms * VGG_VALUES * area;
         values
     }
 }
@@ -456,6 +457,30 @@ mod tests {
             "{text}"
         );
         assert!(!gpu(None).contains("free"));
+    }
+
+    #[test]
+    fn each_perceptual_term_counts() {
+        let needed = |vgg_w, vgg_style_w, vgg_paired_w| {
+            let config = TrainConfig {
+                vgg_w,
+                vgg_style_w,
+                vgg_paired_w,
+                ..config(256, 16, 4)
+            };
+            MemoryEstimate::with_free(&config, Device::Cpu, 0, None).needed
+        };
+        let none = needed(0.0, 0.0, 0.0);
+        let one = needed(1.0, 0.0, 0.0) - none;
+        assert!(one > 100_000_000, "{one}");
+        for terms in [needed(0.0, 1.0, 0.0), needed(0.0, 0.0, 1.0)] {
+            assert_eq!(terms - none, one);
+        }
+        let all = needed(1.0, 1.0, 1.0) - none;
+        assert!(
+            (2.5..3.5).contains(&(all as f64 / one as f64)),
+            "{all} {one}"
+        );
     }
 
     #[test]
