@@ -799,7 +799,17 @@ impl TrainConfig {
 
     /// Whether the perceptual network is needed.
     pub fn is_perceptual(&self) -> bool {
-        self.vgg_w > 0.0 || self.vgg_style_w > 0.0 || self.vgg_paired_w > 0.0
+        self.perceptual_terms().next().is_some()
+    }
+
+    /// Keys and weights of the terms in the perceptual network that are not left out.
+    pub fn perceptual_terms(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        let terms = [
+            ("vgg_w", self.vgg_w),
+            ("vgg_style_w", self.vgg_style_w),
+            ("vgg_paired_w", self.vgg_paired_w),
+        ];
+        terms.into_iter().filter(|(_, weight)| *weight > 0.0)
     }
 
     /// Shapes of the generators.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
-use munit::backbone::{Backbone, Wanted};
+use munit::backbone::{Activations, Backbone, Wanted};
 use munit::networks::Vgg16;
 use tch::{Device, Kind, Tensor};
 
@@ -94,9 +94,7 @@ impl PerceptualNetwork {
                     content: true,
                     ..Wanted::default()
                 };
-                // No gradient is wanted of what is compared with.
-                let target = tch::no_grad(|| network.activations(target, wanted))?;
-                let picture = network.activations(picture, wanted)?;
+                let [picture, target] = activations(network, picture, target, wanted)?;
                 Ok(picture
                     .content_distance(&target, true)?
                     .f_mean(Kind::Float)?)
@@ -110,8 +108,6 @@ impl PerceptualNetwork {
     /// # Errors
     /// The published VGG-16, which is known up to its layer for content only; a backbone without layers
     /// to compare; libtorch's.
-    ///
-    /// [`Activations::style_distance`]: munit::backbone::Activations::style_distance
     pub fn style_distance(&self, pictures: &Tensor, examples: &Tensor) -> Result<Tensor> {
         let Self::Backbone(network) = self else {
             bail!(NO_STYLE);
@@ -120,9 +116,7 @@ impl PerceptualNetwork {
             style: true,
             ..Wanted::default()
         };
-        // No gradient is wanted of what is compared with.
-        let examples = tch::no_grad(|| network.activations(examples, wanted))?;
-        let pictures = network.activations(pictures, wanted)?;
+        let [pictures, examples] = activations(network, pictures, examples, wanted)?;
         Ok(pictures.style_distance(&examples)?)
     }
 
@@ -132,8 +126,6 @@ impl PerceptualNetwork {
     /// # Errors
     /// The published VGG-16, which is known up to its layer for content only; a backbone without layers
     /// to compare; libtorch's.
-    ///
-    /// [`Activations::perceptual_distance`]: munit::backbone::Activations::perceptual_distance
     pub fn paired_distance(&self, pictures: &Tensor, partners: &Tensor) -> Result<Tensor> {
         let Self::Backbone(network) = self else {
             bail!(NO_PAIRS);
@@ -142,9 +134,7 @@ impl PerceptualNetwork {
             perceptual: true,
             ..Wanted::default()
         };
-        // No gradient is wanted of what is compared with.
-        let partners = tch::no_grad(|| network.activations(partners, wanted))?;
-        let pictures = network.activations(pictures, wanted)?;
+        let [pictures, partners] = activations(network, pictures, partners, wanted)?;
         Ok(pictures.perceptual_distance(&partners)?)
     }
 
@@ -169,6 +159,17 @@ impl PerceptualNetwork {
             Self::Backbone(_) | Self::Published(_) => bail!(NO_STYLE),
         }
     }
+}
+
+/// What is `wanted` of `pictures`, and of what they are compared with, of which no gradient is wanted.
+fn activations(
+    network: &Backbone,
+    pictures: &Tensor,
+    others: &Tensor,
+    wanted: Wanted,
+) -> Result<[Activations; 2]> {
+    let others = tch::no_grad(|| network.activations(others, wanted))?;
+    Ok([network.activations(pictures, wanted)?, others])
 }
 
 #[cfg(test)]

@@ -243,8 +243,7 @@ impl KeptValues {
             values.discriminators += discriminator;
         }
         // Each of these terms keeps maps of its own.
-        let perceptual = [config.vgg_w, config.vgg_style_w, config.vgg_paired_w];
-        let terms: f64 = perceptual.map(|weight| one_if(weight > 0.0)).iter().sum();
+        let terms = config.perceptual_terms().count() as f64;
         values.generators_update += 4.0 * terms * VGG_VALUES * area;
         values
     }

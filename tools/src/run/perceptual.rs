@@ -14,17 +14,10 @@ pub(super) fn load_perceptual(
     config: &TrainConfig,
     device: Device,
 ) -> Result<Option<PerceptualNetwork>> {
-    if !config.is_perceptual() {
+    let Some((key, weight)) = config.perceptual_terms().next() else {
         return Ok(None);
-    }
+    };
     let path = config.vgg_weights.as_ref().with_context(|| {
-        let weights = [
-            ("vgg_w", config.vgg_w),
-            ("vgg_style_w", config.vgg_style_w),
-            ("vgg_paired_w", config.vgg_paired_w),
-        ];
-        let given = weights.into_iter().find(|(_, weight)| *weight > 0.0);
-        let (key, weight) = given.unwrap_or(weights[0]);
         format!(
             "{key} is {weight}, but no weights are given: add --vgg-weights FILE, a .safetensors file of \
              munit-import backbone, or one with the tensors conv1_1.weight to conv5_3.bias of \
