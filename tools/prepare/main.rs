@@ -74,7 +74,10 @@ Examples:
 
   The middles of photographs, 256 pixels high and wide, and each subject once:
     munit-prepare dedupe photos once
-    munit-prepare resize once squares --crop 256x256";
+    munit-prepare resize once squares --crop 256x256
+
+  Another square of each, which shows somewhere between half and all of the picture's breadth:
+    munit-prepare resize once parts --crop 256x256 --smallest 50 --seed 1";
 
 #[derive(Subcommand)]
 enum Command {
@@ -100,7 +103,7 @@ enum Command {
     CutOut(CutOutArguments),
     /// Copy a set into two folders that share no picture
     Split(SplitArguments),
-    /// Scale pictures, and cut out their middles
+    /// Scale pictures, and cut out their middles or other parts
     Resize(ResizeArguments),
     /// Copy a set without pictures that nearly repeat another of it: copies of other sizes or
     /// qualities, mirror images, frames of a still camera
@@ -135,6 +138,13 @@ struct ResizeArguments {
     /// Scale each picture to cover this size, and cut out its middle
     #[arg(long, value_name = "WIDTHxHEIGHT")]
     crop: Option<FrameSize>,
+    /// Cut out another part than the middle, which takes from this percentage of the breadth of the largest
+    /// that fits up to all of it, and lies somewhere, each as the seed says
+    #[arg(long, value_name = "PERCENT", requires = "crop", value_parser = fill)]
+    smallest: Option<f32>,
+    /// Seed of sizes and places of the parts; the same seed gives the same parts [default: 0]
+    #[arg(long, requires = "smallest", allow_negative_numbers = true, value_parser = program::seed)]
+    seed: Option<u64>,
     /// Format of the results
     #[arg(long, value_enum, default_value_t = FormatName::Png)]
     format: FormatName,
@@ -365,7 +375,17 @@ fn resize(arguments: &ResizeArguments) -> Result<()> {
     let format = arguments.format.into();
     let output = &arguments.output;
     let scaling = match arguments.crop {
-        Some(size) => Scaling::Crop([size.width.try_into()?, size.height.try_into()?]),
+        Some(size) => {
+            let size = [size.width.try_into()?, size.height.try_into()?];
+            match arguments.smallest {
+                Some(smallest) => Scaling::Part {
+                    size,
+                    smallest: smallest / 100.0,
+                    seed: arguments.seed.unwrap_or(0),
+                },
+                None => Scaling::Crop(size),
+            }
+        }
         None => arguments.size.into(),
     };
     let results = arguments.results;

@@ -1,6 +1,6 @@
 //! munit-prepare from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -362,6 +362,33 @@ fn pictures_are_scaled_and_their_middles_cut_out() {
     assert!(r < 90 && g < 110, "{r} {g}");
     let [r, ..] = wide.get_pixel(70, 10).0;
     assert!(r > 200, "{r}");
+
+    // A part is bright or dark where the picture is, and another seed gives another.
+    let part = |seed: &str, out: &str| {
+        let arguments = [
+            "resize",
+            "photos",
+            out,
+            "--crop",
+            "40x40",
+            "--smallest",
+            "30",
+            "--seed",
+            seed,
+        ];
+        succeed(&arguments, folder.path());
+        open(folder.path().join(out).join("one.png"))
+    };
+    let parts: Vec<RgbImage> = (0..6)
+        .map(|seed| part(&seed.to_string(), &format!("parts-{seed}")))
+        .collect();
+    assert!(parts.iter().all(|part| part.dimensions() == (40, 40)));
+    assert_eq!(part("3", "again"), parts[3]);
+    let dark = |part: &RgbImage| part.pixels().filter(|pixel| pixel[0] < 90).count();
+    let shares: HashSet<usize> = parts.iter().map(dark).collect();
+    assert!(shares.len() >= 5, "{shares:?}");
+    let without = ["resize", "photos", "out", "--size", "9", "--smallest", "30"];
+    assert!(fail(&without, folder.path()).contains("--crop"));
 
     let complaint = prepare(&["resize", "photos", "out"], folder.path());
     assert_eq!(complaint.status.code(), Some(1));

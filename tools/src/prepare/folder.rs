@@ -14,6 +14,8 @@ use image::{DynamicImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use munit::atomic_file;
 use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::data::{Likeness, NearDuplicates, PictureFacts, Skipped, Source};
@@ -182,7 +184,7 @@ pub fn resized(picture: RgbImage, side: u32) -> Result<RgbImage, PictureError> {
 }
 
 /// What size pictures are brought to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// None but their own.
     AsTheyAre,
@@ -190,6 +192,16 @@ pub enum Scaling {
     ShorterSide(u32),
     /// Scaled to cover so many pixels across and down, and the middle cut out.
     Crop([u32; 2]),
+    /// A part somewhere in each picture, scaled to so many pixels across and down.
+    Part {
+        /// Width and height of the results.
+        size: [u32; 2],
+        /// The smallest part, as a share (0 to 1) of the largest of this shape that fits; each has a size
+        /// between the two.
+        smallest: f32,
+        /// Seed of sizes and places, each of which depends on the picture's name, too.
+        seed: u64,
+    },
 }
 
 impl From<Option<u32>> for Scaling {
@@ -200,11 +212,11 @@ impl From<Option<u32>> for Scaling {
 }
 
 impl Scaling {
-    /// The picture at this size.
+    /// The picture that `file` holds, at this size.
     ///
     /// # Errors
     /// [`PictureError::TooLarge`] when the result would be.
-    pub fn apply(self, picture: RgbImage) -> Result<RgbImage, PictureError> {
+    fn apply(self, file: &PictureFile, picture: RgbImage) -> Result<RgbImage, PictureError> {
         match self {
             Self::AsTheyAre => Ok(picture),
             Self::ShorterSide(side) => resized(picture, side),
@@ -212,6 +224,26 @@ impl Scaling {
             Self::Crop([width, height]) => {
                 let covering = ResizeOptions::new().fit_into_destination(None);
                 scaled(picture, width, height, &covering)
+            }
+            Self::Part {
+                size: [width, height],
+                smallest,
+                seed,
+            } => {
+                let mut random = ChaCha8Rng::seed_from_u64(file.hash(seed));
+                let whole = picture.dimensions();
+                let (across, down) = (f64::from(whole.0), f64::from(whole.1));
+                let (width_wanted, height_wanted) = (f64::from(width), f64::from(height));
+                let largest = (across / width_wanted).min(down / height_wanted);
+                let scale = largest * f64::from(random.random_range(smallest..=1.0));
+                let (part_width, part_height) = (scale * width_wanted, scale * height_wanted);
+                let part = ResizeOptions::new().crop(
+                    random.random_range(0.0..=1.0) * (across - part_width),
+                    random.random_range(0.0..=1.0) * (down - part_height),
+                    part_width,
+                    part_height,
+                );
+                scaled(picture, width, height, &part)
             }
         }
     }
@@ -385,7 +417,7 @@ fn for_each_picture(
         .par_iter()
         .zip(names)
         .map(|(file, name)| {
-            let picture = read_picture(&file.path).and_then(|picture| scaling.apply(picture));
+            let picture = read_picture(&file.path).and_then(|picture| scaling.apply(file, picture));
             let skipped = match picture {
                 Ok(picture) => {
                     work(file, name, picture)?;
