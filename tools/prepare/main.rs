@@ -140,7 +140,7 @@ struct ResizeArguments {
     crop: Option<FrameSize>,
     /// Cut out another part than the middle, which takes from this percentage of the breadth of the largest
     /// that fits up to all of it, and lies somewhere, each as the seed says
-    #[arg(long, value_name = "PERCENT", requires = "crop", value_parser = fill)]
+    #[arg(long, value_name = "PERCENT", conflicts_with = "size", value_parser = fill)]
     smallest: Option<f32>,
     /// Seed of sizes and places of the parts; the same seed gives the same parts [default: 0]
     #[arg(long, requires = "smallest", allow_negative_numbers = true, value_parser = program::seed)]
