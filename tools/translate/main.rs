@@ -10,7 +10,7 @@ use munit_tools::model_name::find_model;
 use munit_tools::program;
 use munit_tools::translate::{Request, StyleChoice, translate};
 
-/// Translates pictures, folders of pictures and videos with a MUNIT or UNIT model.
+/// Translates pictures, videos and folders of them with a MUNIT or UNIT model.
 #[derive(Parser)]
 #[command(name = "munit-translate", version, max_term_width = 100, after_long_help = EXAMPLES)]
 #[command(group(ArgGroup::new("look").args(["style", "style_name", "style_image", "seed", "all_styles"])))]
@@ -18,7 +18,7 @@ struct Arguments {
     /// Model file (.safetensors), or the name of a model that is shipped or installed
     model: PathBuf,
 
-    /// Picture, video, folder of pictures, or float pictures as FILE.safetensors or
+    /// Picture, video, folder of pictures and videos, or float pictures as FILE.safetensors or
     /// FILE.safetensors#NAME
     ///
     /// Folders are searched with all folders in them. Videos (.mp4, .mkv, .webm, .mov, .avi, …) need
@@ -31,8 +31,9 @@ struct Arguments {
 
     /// Where the result goes: a picture, a video, or a folder if there are several
     ///
-    /// The name says the format: .png, .jpg, .webp, .bmp or .ppm; .mp4, .mov, .mkv or .webm. In a folder every picture
-    /// keeps its relative name; where that asks for another format, .png is put behind it.
+    /// The name says the format: .png, .jpg, .webp, .bmp or .ppm; .mp4, .mov, .mkv or .webm. In a folder every
+    /// picture and every video keeps its relative name; where that asks for another format, .png or .mp4 is
+    /// put behind it.
     /// Several tensors become 0.png, 1.png and so on. A single file of this name is replaced, results that
     /// are in a folder already with --replace only. Can be left out with --raw.
     #[arg(value_name = "OUT")]
@@ -90,7 +91,7 @@ struct Arguments {
     /// Also write the network's float output to this safetensors file
     ///
     /// fp32, [1, C, H, W] with values in [-1, 1], untouched by --strength. The tensor is called
-    /// "output"; if IN is a folder, each tensor has the picture's relative path as its name; if
+    /// "output"; if IN is a folder of pictures, each tensor has the picture's relative path as its name; if
     /// IN is a tensor of N pictures, the output is [N, C, H, W]. Computed in fp32 without the fast
     /// path's shortcuts, with --device auto on the CPU; --precision auto is then fp32 for OUT,
     /// too. Results are held in memory until the end.
@@ -130,10 +131,10 @@ Examples:
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
-Pictures that cannot be read or translated are listed and skipped. Of a video that is damaged or
-cut off what can be read is translated; what is missing is told, as is sound that cannot be kept.
-The exit code is 1 if nothing could be translated, a video breaks off before its end, or a result
-could not be written.";
+Pictures and videos of a folder that cannot be read or translated are listed and skipped. Of a video
+that is damaged or cut off what can be read is translated; what is missing is told, as is sound that
+cannot be kept. The exit code is 1 if nothing could be translated, a video is skipped or breaks off
+before its end, or a result could not be written.";
 
 fn fraction(text: &str) -> Result<f32, String> {
     match text.parse() {

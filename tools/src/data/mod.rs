@@ -29,6 +29,7 @@ pub use near_duplicates::NearDuplicates;
 pub(crate) use picture_set::none_usable;
 pub use picture_set::{PictureSet, Skipped};
 pub use source::{DataLayout, Source, lies_inside};
+pub(crate) use source::{files_below, is_picture};
 pub use tensor::{load_picture, load_training_picture, tensor_to_rgb};
 pub use unusable::Unusable;
 pub(crate) use unusable::check as check_usable;

@@ -51,7 +51,7 @@ impl Source {
     pub fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
         check_folder(self.root(), "a folder of pictures")?;
         match self {
-            Self::Folder(root) => Ok(walk(root)),
+            Self::Folder(root) => Ok(files_below(root, is_picture)),
             Self::List { root, list } => {
                 let text = fs::read_to_string(list).with_context(|| {
                     format!(
@@ -132,8 +132,13 @@ pub fn lies_inside(path: &Path, folder: &Path) -> bool {
         .is_some_and(|existing| existing.starts_with(folder))
 }
 
-fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
-    let mut pictures = Vec::new();
+/// The files in `root` and in the folders below it that are `wanted`, sorted, and what could not be looked
+/// at. Hidden files and folders, whose names begin with a dot, are passed over.
+pub(crate) fn files_below(
+    root: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> (Vec<PathBuf>, Vec<Skipped>) {
+    let mut files = Vec::new();
     let mut skipped = Vec::new();
     // Links may lead to one folder by many ways; each is entered once. A link to a folder around this
     // one is not followed: it would bring in this one again, and what lies beside it.
@@ -153,8 +158,8 @@ fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
         });
     for entry in entries {
         match entry {
-            Ok(entry) if entry.file_type().is_file() && is_picture(entry.path()) => {
-                pictures.push(entry.into_path());
+            Ok(entry) if entry.file_type().is_file() && wanted(entry.path()) => {
+                files.push(entry.into_path());
             }
             Ok(_) => {}
             // A link to a folder above it: all that it leads to is found in its own place.
@@ -171,15 +176,15 @@ fn walk(root: &Path) -> (Vec<PathBuf>, Vec<Skipped>) {
             }
         }
     }
-    (pictures, skipped)
+    (files, skipped)
 }
 
 fn is_hidden(entry: &DirEntry) -> bool {
     entry.file_name().as_encoded_bytes().starts_with(b".")
 }
 
-/// By name, or else by content.
-fn is_picture(path: &Path) -> bool {
+/// Whether a file is meant as a picture, by name, or else by content.
+pub(crate) fn is_picture(path: &Path) -> bool {
     let named_as_picture = path
         .extension()
         .and_then(OsStr::to_str)

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
 use super::output;
-use crate::data::{Source, lies_inside};
+use crate::data::{files_below, is_picture, lies_inside};
 use crate::video::{has_video_name, has_writable_name};
 
 /// What there is to translate.
@@ -16,17 +16,35 @@ use crate::video::{has_video_name, has_writable_name};
 pub enum Input {
     /// One picture file.
     Picture(PathBuf),
-    /// The pictures in a folder and the folders below it.
-    Folder {
-        /// The folder.
-        root: PathBuf,
-        /// Its pictures, whose paths begin with `root`.
-        pictures: Vec<PathBuf>,
-    },
+    /// The pictures and videos in a folder and the folders below it.
+    Folder(Folder),
     /// One video file.
     Video(PathBuf),
     /// Pictures [N, C, H, W] in [-1, 1].
     Tensor(Tensor),
+}
+
+/// A folder of which there is something to translate.
+#[derive(Debug)]
+pub struct Folder {
+    /// Its path.
+    pub root: PathBuf,
+    /// Its pictures, whose paths begin with `root`.
+    pub pictures: Vec<PathBuf>,
+    /// Its videos, whose paths begin with `root`.
+    pub videos: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// Where the translation of a picture or a video of it goes in the folder `output`.
+    pub(super) fn result(&self, output: &Path, file: &Path) -> PathBuf {
+        let result = output.join(file.strip_prefix(&self.root).unwrap_or(file));
+        match has_video_name(file) {
+            true if has_writable_name(file) => result,
+            true => with_ending(result, "mp4"),
+            false => output::writable_name(result),
+        }
+    }
 }
 
 impl Input {
@@ -47,26 +65,30 @@ impl Input {
                 false => Self::Picture(path.to_owned()),
             });
         }
-        let (pictures, unreadable) = Source::Folder(path.to_owned()).candidates()?;
+        let (files, unreadable) =
+            files_below(path, |file| has_video_name(file) || is_picture(file));
         for skipped in unreadable {
             eprintln!("skipped {}: {}", skipped.path.display(), skipped.reason);
         }
         ensure!(
-            !pictures.is_empty(),
-            "{}: no pictures in this folder; JPEG, PNG, WebP, BMP and PNM are read",
+            !files.is_empty(),
+            "{}: no pictures in this folder, and no videos; JPEG, PNG, WebP, BMP and PNM are read, and \
+             videos by names like clip.mp4",
             path.display()
         );
-        Ok(Self::Folder {
+        let (videos, pictures) = files.into_iter().partition(|file| has_video_name(file));
+        Ok(Self::Folder(Folder {
             root: path.to_owned(),
             pictures,
-        })
+            videos,
+        }))
     }
 
-    /// Whether the result is one picture and not a folder.
+    /// Whether the result is one file and not a folder.
     pub fn is_single(&self) -> bool {
         match self {
             Self::Picture(_) | Self::Video(_) => true,
-            Self::Folder { .. } => false,
+            Self::Folder(_) => false,
             Self::Tensor(pictures) => pictures.size().first() == Some(&1),
         }
     }
@@ -74,11 +96,9 @@ impl Input {
     /// The files that are written where `output` is what [`Self::check_output`] has found good.
     pub fn results(&self, output: &Path) -> Vec<PathBuf> {
         match self {
-            Self::Folder { root, pictures } => {
-                let results = pictures.iter();
-                results
-                    .map(|picture| result_in(output, root, picture))
-                    .collect()
+            Self::Folder(folder) => {
+                let files = folder.pictures.iter().chain(&folder.videos);
+                files.map(|file| folder.result(output, file)).collect()
             }
             Self::Tensor(pictures) if !self.is_single() => {
                 let count = pictures.size().first().copied().unwrap_or_default();
@@ -108,7 +128,7 @@ impl Input {
                 let ending = path.extension().filter(|_| has_writable_name(path));
                 Ok(output.join(named(style, ending.unwrap_or("mp4".as_ref()))))
             }
-            Self::Folder { .. } => Ok(output.join(style)),
+            Self::Folder(_) => Ok(output.join(style)),
             Self::Tensor(_) => bail!("tensors are translated in one style; leave --all-styles out"),
         }
     }
@@ -118,22 +138,31 @@ impl Input {
     ///
     /// # Errors
     /// A sentence, if writing to `output` would replace an input, or a folder's next run would
-    /// take results for inputs, or its name asks for a format that is not written.
+    /// take results for inputs, or two files of a folder have one result, or its name asks for a format that is not written.
     pub fn check_output(&self, output: &Path) -> Result<()> {
         match self {
             Self::Picture(path) | Self::Video(path) => refuse_to_replace(output, &[path])?,
-            Self::Folder { root, .. } => {
+            Self::Folder(folder) => {
                 ensure!(
                     !output.is_file(),
                     "{}: this is a file; pictures of a folder go into a folder",
                     output.display()
                 );
                 ensure!(
-                    !lies_inside(output, root),
+                    !lies_inside(output, &folder.root),
                     "{}: this lies inside the input folder, where the next run would take results \
                      for inputs; give OUT a folder elsewhere",
                     output.display()
                 );
+                let mut results = self.results(output);
+                results.sort_unstable();
+                if let Some(same) = results.windows(2).find(|pair| pair[0] == pair[1]) {
+                    bail!(
+                        "{}: two files of {} have this result; give one of them another name",
+                        same[0].display(),
+                        folder.root.display()
+                    );
+                }
             }
             Self::Tensor(_) => {}
         }
@@ -152,15 +181,17 @@ impl Input {
     }
 }
 
-/// Where the translation of `picture`, which lies below `root`, goes in `folder`.
-pub(super) fn result_in(folder: &Path, root: &Path, picture: &Path) -> PathBuf {
-    let relative = picture.strip_prefix(root).unwrap_or(picture);
-    output::writable_name(folder.join(relative))
-}
-
 /// Where the translation of tensor `index` of several goes in `folder`.
 pub(super) fn numbered_result(folder: &Path, index: i64) -> PathBuf {
     folder.join(format!("{index}.png"))
+}
+
+/// `path` with `.ending` behind it.
+pub(super) fn with_ending(path: PathBuf, ending: &str) -> PathBuf {
+    let mut name = path.into_os_string();
+    name.push(".");
+    name.push(ending);
+    name.into()
 }
 
 fn named(stem: &str, ending: &OsStr) -> OsString {

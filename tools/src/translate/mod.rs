@@ -27,8 +27,8 @@ use crate::report::Progress;
 use crate::result_file::refuse_existing;
 use crate::video::{Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
+use input::{Folder, numbered_result};
 pub use input::{Input, refuse_to_replace};
-use input::{numbered_result, result_in};
 pub use output::{RAW_NAME, RawOutput, save_picture};
 use picture::open;
 pub use style::StyleChoice;
@@ -36,12 +36,15 @@ pub use style::StyleChoice;
 /// Pictures that wait between reading, translating and writing.
 const PICTURES_IN_FLIGHT: usize = 2;
 
+const NO_RAW_VIDEO: &str = "the float output of a video would not fit into memory; leave --raw out, or \
+                            cut the video into pictures (munit-prepare frames)";
+
 /// What `munit-translate` is asked to do.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The model file.
     pub model: PathBuf,
-    /// A picture, a video, a folder of pictures, or `FILE.safetensors` with or without `#NAME`.
+    /// A picture, a video, a folder of them, or `FILE.safetensors` with or without `#NAME`.
     pub input: PathBuf,
     /// Where the translated picture or video goes; a folder where there are several. `None`: nowhere.
     pub output: Option<PathBuf>,
@@ -104,27 +107,15 @@ pub enum Work {
         height: u32,
     },
     /// A video.
-    Video {
-        /// Frames.
-        frames: u64,
-        /// Of a frame, in pixels.
-        width: u32,
-        /// Of a frame, in pixels.
-        height: u32,
-        /// How the sound of the original gets into the translation.
-        audio: Carried,
-        /// What is not as it should be, in sentences.
-        #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-        problems: BTreeSet<String>,
-        /// That of them which says what is missing of a video that breaks off.
-        #[serde(skip)]
-        breaks_off: Option<String>,
-    },
+    Video(Video),
     /// A folder.
     Folder {
         /// Pictures that were translated.
         translated: u64,
-        /// Those that could not be.
+        /// Videos that were translated.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        videos: Vec<VideoFile>,
+        /// Pictures and videos that could not be.
         skipped: Vec<LeftOut>,
     },
     /// Float pictures of this shape, [N, C, H, W].
@@ -134,7 +125,36 @@ pub enum Work {
     },
 }
 
-/// A picture that could not be translated.
+/// What was translated of a video.
+#[derive(Clone, Debug, Serialize)]
+pub struct Video {
+    /// Frames.
+    pub frames: u64,
+    /// Of a frame, in pixels.
+    pub width: u32,
+    /// Of a frame, in pixels.
+    pub height: u32,
+    /// How the sound of the original gets into the translation.
+    pub audio: Carried,
+    /// What is not as it should be, in sentences.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub problems: BTreeSet<String>,
+    /// That of them which says what is missing of a video that breaks off.
+    #[serde(skip)]
+    pub breaks_off: Option<String>,
+}
+
+/// A video of a folder.
+#[derive(Clone, Debug, Serialize)]
+pub struct VideoFile {
+    /// Its file.
+    pub file: PathBuf,
+    /// What was translated of it.
+    #[serde(flatten)]
+    pub video: Video,
+}
+
+/// A picture or a video that could not be translated.
 #[derive(Clone, Debug, Serialize)]
 pub struct LeftOut {
     /// Its file.
@@ -143,18 +163,31 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// So many pictures and videos in words; videos only where there are any, pictures where there are any or
+/// nothing else.
+fn files(pictures: u64, videos: u64) -> String {
+    match (pictures, videos) {
+        (_, 0) => counted(pictures, "picture"),
+        (0, _) => counted(videos, "video"),
+        _ => format!(
+            "{}, {}",
+            counted(pictures, "picture"),
+            counted(videos, "video")
+        ),
+    }
+}
+
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Picture { width, height } => write!(f, "{width}×{height}"),
-            Self::Video {
+            Self::Video(Video {
                 frames,
                 width,
                 height,
                 audio,
-                problems: _,
-                breaks_off: _,
-            } => {
+                ..
+            }) => {
                 write!(f, "{} of {width}×{height}", counted(*frames, "frame"))?;
                 match audio {
                     Carried::Copied | Carried::Encoded => f.write_str(" with sound"),
@@ -163,9 +196,10 @@ impl fmt::Display for Work {
             }
             Self::Folder {
                 translated,
+                videos,
                 skipped,
             } => {
-                f.write_str(&counted(*translated, "picture"))?;
+                f.write_str(&files(*translated, videos.len() as u64))?;
                 match skipped.len() {
                     0 => Ok(()),
                     skipped => write!(f, ", {skipped} skipped"),
@@ -197,18 +231,28 @@ impl fmt::Display for Translated {
 }
 
 impl Translated {
-    /// The translation of a video that breaks off is good, but whoever relies on all of it is to know.
+    /// The translation of a video that breaks off is good, and so are those beside a video that is broken,
+    /// but whoever relies on all of it is to know.
     ///
     /// # Errors
-    /// A sentence that says what is missing of the video.
+    /// A sentence that says what is missing of videos, and names those of a folder that are missing.
     pub fn require_whole(&self) -> Result<()> {
-        match &self.work {
-            Work::Video {
-                breaks_off: Some(missing),
-                ..
-            } => bail!("stopped before the end of the video: {missing}"),
-            _ => Ok(()),
-        }
+        let (videos, skipped): (Vec<&Video>, &[LeftOut]) = match &self.work {
+            Work::Video(video) => (vec![video], &[]),
+            Work::Folder {
+                videos, skipped, ..
+            } => (videos.iter().map(|one| &one.video).collect(), skipped),
+            Work::Picture { .. } | Work::Tensor { .. } => return Ok(()),
+        };
+        let broken = skipped.iter().map(|one| &one.file);
+        let broken = broken
+            .filter(|file| has_video_name(file))
+            .map(|file| format!("{}: could not be translated", file.display()));
+        let missing = videos.iter().filter_map(|video| video.breaks_off.as_ref());
+        let missing = missing.map(|what| format!("stopped before the end of the video: {what}"));
+        let problems: Vec<String> = broken.chain(missing).collect();
+        ensure!(problems.is_empty(), "{}", problems.join("; "));
+        Ok(())
     }
 }
 
@@ -253,12 +297,13 @@ pub fn translate(request: &Request) -> Result<Translated> {
             request.options == TranslateOptions::default() && !request.side_by_side,
             "tensors are translated as they are; leave --size, --strength and --side-by-side out"
         ),
-        Input::Video(_) => ensure!(
-            request.raw.is_none(),
-            "the float output of a video would not fit into memory; leave --raw out, or cut the video \
-             into pictures (munit-prepare frames)"
-        ),
-        _ => {}
+        Input::Video(_) => ensure!(request.raw.is_none(), "{NO_RAW_VIDEO}"),
+        Input::Folder(Folder { ref videos, .. }) => {
+            if let (Some(video), Some(_)) = (videos.first(), &request.raw) {
+                bail!("{}: {NO_RAW_VIDEO}", video.display());
+            }
+        }
+        Input::Picture(_) => {}
     }
     let mut model = Model::read(&request.model)?;
     match own_styles(&request.model, &model.metadata) {
@@ -336,8 +381,8 @@ struct Job<'a> {
     /// Makes the float output, if it is wanted, and everything from tensors.
     exact: Option<ExactTranslator>,
     raw: RawOutput,
-    /// What has been told to be wrong with a video.
-    problems: BTreeSet<String>,
+    /// What has been told to be wrong with files.
+    told: BTreeSet<String>,
 }
 
 impl<'a> Job<'a> {
@@ -367,7 +412,7 @@ impl<'a> Job<'a> {
                 .then(|| ExactTranslator::new(model, direction, device))
                 .transpose()?,
             raw: RawOutput::default(),
-            problems: BTreeSet::new(),
+            told: BTreeSet::new(),
         })
     }
 
@@ -381,9 +426,12 @@ impl<'a> Job<'a> {
     fn work(&mut self, input: &Input) -> Result<Work> {
         match input {
             Input::Picture(path) => self.picture(path),
-            Input::Video(path) => self.video(path),
+            Input::Video(path) => {
+                let output = self.output.clone().context("no file for the video")?;
+                Ok(Work::Video(self.video(path, &output)?))
+            }
             Input::Tensor(tensors) => self.tensors(tensors),
-            Input::Folder { root, pictures } => self.folder(root, pictures),
+            Input::Folder(folder) => self.folder(folder),
         }
     }
 
@@ -419,8 +467,7 @@ impl<'a> Job<'a> {
     }
 
     /// Decoding and encoding are done by programs of their own, at the same time.
-    fn video(&mut self, path: &Path) -> Result<Work> {
-        let output = self.output.clone().context("no file for the video")?;
+    fn video(&mut self, path: &Path, output: &Path) -> Result<Video> {
         let mut reader = VideoReader::open(path)?;
         let format = reader.format();
         let width = match self.request.side_by_side {
@@ -428,12 +475,14 @@ impl<'a> Job<'a> {
             false => format.width,
         };
         let audio_of = self.request.audio.then_some(path);
-        let mut writer = VideoWriter::create(&output, FrameFormat { width, ..format }, audio_of)?;
+        let mut writer = VideoWriter::create(output, FrameFormat { width, ..format }, audio_of)?;
         // Before an hour of work is done for it.
-        self.note(writer.audio().problem.as_deref());
+        let expected = writer.audio().problem.clone();
+        self.tell_once(expected.as_deref());
         let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
-            "{spinner} {pos} frames, {per_sec}",
+            "{spinner} {pos} frames, {per_sec}  {msg}",
         )?);
+        bar.set_message(path.display().to_string());
         while let Some(frame) = reader.next_frame()? {
             let translated = self
                 .translate(&frame.picture, RAW_NAME)
@@ -444,23 +493,23 @@ impl<'a> Job<'a> {
         }
         bar.finish_and_clear();
         let audio = writer.finish()?;
+        self.tell_once(audio.problem.as_deref());
         let breaks_off = reader.remark().map(str::to_owned);
-        self.problems.extend(breaks_off.clone());
-        self.note(audio.problem.as_deref());
-        Ok(Work::Video {
+        let problems = [expected, audio.problem, breaks_off.clone()];
+        Ok(Video {
             frames: bar.position(),
             width: format.width,
             height: format.height,
             audio: audio.carried,
-            problems: self.problems.clone(),
+            problems: problems.into_iter().flatten().collect(),
             breaks_off,
         })
     }
 
-    /// Tells what is wrong with a video, once for all styles.
-    fn note(&mut self, problem: Option<&str>) {
+    /// Tells what is wrong with a file, once for all styles.
+    fn tell_once(&mut self, problem: Option<&str>) {
         if let Some(problem) = problem
-            && self.problems.insert(problem.to_owned())
+            && self.told.insert(problem.to_owned())
         {
             tell(&format!("munit-translate: {problem}"));
         }
@@ -521,18 +570,56 @@ impl<'a> Job<'a> {
         })
     }
 
-    /// Pictures are read ahead and written behind on threads of their own: the network does not
-    /// wait for files.
-    fn folder(&mut self, root: &Path, pictures: &[PathBuf]) -> Result<Work> {
-        let total = pictures.len() as u64;
-        let output_folder = self.output.clone();
-        let mut progress = Progress::new(0, total, 1);
+    fn folder(&mut self, folder: &Folder) -> Result<Work> {
+        let mut skipped = self.pictures(folder)?;
+        let translated = folder.pictures.len() - skipped.len();
+        let mut videos = Vec::new();
+        for file in &folder.videos {
+            let output = self.output.as_ref().context("no folder for the videos")?;
+            let output = folder.result(output, file);
+            let file = file.clone();
+            match self.video(&file, &output) {
+                Ok(video) => videos.push(VideoFile { file, video }),
+                Err(error) => {
+                    let name = file.display().to_string();
+                    let reason = match sentence(&error) {
+                        reason if reason.contains(&name) => reason,
+                        reason => format!("{name}: {reason}"),
+                    };
+                    tell(&format!("skipped {reason}"));
+                    skipped.push(LeftOut { file, reason });
+                }
+            }
+        }
+        ensure!(
+            translated + videos.len() > 0,
+            "{}: nothing in it could be translated, of {}",
+            folder.root.display(),
+            files(folder.pictures.len() as u64, folder.videos.len() as u64)
+        );
+        Ok(Work::Folder {
+            translated: translated as u64,
+            videos,
+            skipped,
+        })
+    }
+
+    /// Translates the pictures of a folder; gives those that could not be.
+    ///
+    /// They are read ahead and written behind on threads of their own: the network does not wait for
+    /// files.
+    fn pictures(&mut self, folder: &Folder) -> Result<Vec<LeftOut>> {
         let mut skipped = Vec::new();
+        if folder.pictures.is_empty() {
+            return Ok(skipped);
+        }
+        let output_folder = self.output.clone();
+        let mut progress = Progress::new(0, folder.pictures.len() as u64, 1);
         let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
         let (write_sender, to_write) = sync_channel::<(PathBuf, RgbImage)>(PICTURES_IN_FLIGHT);
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                let mut paths = pictures.iter();
+                let mut paths = folder.pictures.iter();
                 paths.try_for_each(|path| read_sender.send((path, open(path))))
             });
             let writer = scope.spawn(move || {
@@ -540,15 +627,15 @@ impl<'a> Job<'a> {
                 pictures.try_for_each(|(path, picture)| output::save_picture(&path, &picture))
             });
             for (done, (path, picture)) in (1..).zip(read) {
-                let relative = path.strip_prefix(root).unwrap_or(path);
+                let relative = path.strip_prefix(&folder.root).unwrap_or(path);
                 let name = relative.to_string_lossy();
                 let translated = picture.and_then(|picture| {
                     self.translate(&picture, &name)
                         .with_context(|| format!("{}: cannot translate", path.display()))
                 });
                 match (translated, &output_folder) {
-                    (Ok(Some(picture)), Some(folder)) => {
-                        let output = result_in(folder, root, path);
+                    (Ok(Some(picture)), Some(output)) => {
+                        let output = folder.result(output, path);
                         if write_sender.send((output, picture)).is_err() {
                             // The writer has failed and says why below.
                             break;
@@ -568,15 +655,6 @@ impl<'a> Job<'a> {
             progress.finish();
             writer.join().unwrap_or_else(|panic| resume_unwind(panic))
         })?;
-        ensure!(
-            (skipped.len() as u64) < total,
-            "{}: nothing in it could be translated, of {}",
-            root.display(),
-            counted(total, "picture")
-        );
-        Ok(Work::Folder {
-            translated: total - skipped.len() as u64,
-            skipped,
-        })
+        Ok(skipped)
     }
 }

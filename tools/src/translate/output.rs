@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use munit::atomic_file;
 
+use super::input::with_ending;
 use crate::result_file::make_folder;
 
 /// Name of the float output of a single picture, or of a tensor of pictures.
@@ -90,9 +91,7 @@ pub fn writable_name(path: PathBuf) -> PathBuf {
     if named_format(&path).is_some() {
         return path;
     }
-    let mut name = path.into_os_string();
-    name.push(".png");
-    name.into()
+    with_ending(path, "png")
 }
 
 /// The format that a file name asks for.

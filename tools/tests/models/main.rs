@@ -7,6 +7,8 @@ mod cut_off;
 mod evaluate;
 mod export;
 #[cfg(feature = "video")]
+mod folder;
+#[cfg(feature = "video")]
 mod media;
 mod style;
 mod tiny;
