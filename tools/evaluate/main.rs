@@ -99,7 +99,8 @@ struct ModelArguments {
     /// A clip of the source domain, a video file or a folder of frames; can be given several times
     ///
     /// Warping error and flicker of its translations, and their content distance if a backbone has
-    /// it. The direction is the model's first, or the one that is given.
+    /// it. The direction is the model's first, or the one that is given. Of a video that breaks off what
+    /// can be read is measured; the exit code is then 1.
     #[arg(long, value_name = "CLIP")]
     video: Vec<PathBuf>,
 
@@ -247,8 +248,8 @@ fn model(arguments: ModelArguments) -> Result<()> {
     } else {
         evaluation.to_string().trim_end().to_owned()
     })?;
-    match &arguments.page {
-        Some(page) => write_page(page, &evaluation_page(&evaluation)?),
-        None => Ok(()),
+    if let Some(page) = &arguments.page {
+        write_page(page, &evaluation_page(&evaluation)?)?;
     }
+    evaluation.require_whole()
 }

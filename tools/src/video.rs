@@ -286,6 +286,12 @@ impl VideoReader {
     }
 }
 
+/// What a program ends with where a video has been read as far as `remark` says, which is one of
+/// [`VideoReader::remark`].
+pub fn stopped_early(remark: &str) -> String {
+    format!("stopped before the end of the video: {remark}")
+}
+
 /// A video that is being written.
 pub struct VideoWriter {
     frames: Option<BufWriter<ChildStdin>>,

@@ -38,6 +38,7 @@ use video::VideoRun;
 pub use video::{PairFigures, VideoReport};
 
 use crate::info::file_hash;
+use crate::video::stopped_early;
 
 /// The side of pictures if a model does not say at which it was trained.
 const USUAL_SIZE: u32 = 256;
@@ -113,6 +114,20 @@ impl Evaluation {
             }
         }
         cautions
+    }
+
+    /// What was measured of a clip that breaks off is good, but whoever relies on all of it is to know.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing of clips.
+    pub fn require_whole(&self) -> Result<()> {
+        let missing = self
+            .videos
+            .iter()
+            .filter_map(|one| one.breaks_off.as_deref());
+        let missing: Vec<String> = missing.map(stopped_early).collect();
+        ensure!(missing.is_empty(), "{}", missing.join("; "));
+        Ok(())
     }
 }
 

@@ -17,7 +17,7 @@ use super::figure::{Figure, LeftOut, figures, left_out};
 use super::frames::Frames;
 use super::motion::{Motion, flicker};
 use super::scores::mean;
-use crate::program::{counted, tell};
+use crate::program::counted;
 use crate::report::{Progress, Sheet};
 use crate::translate::picture_tensor;
 
@@ -52,6 +52,9 @@ pub struct VideoReport {
     pub left_out: Vec<LeftOut>,
     /// Each frame and its successor, but for cuts.
     pub pairs: Vec<PairFigures>,
+    /// What is missing of a clip that breaks off before its end, in a sentence that names it.
+    #[serde(skip)]
+    pub breaks_off: Option<String>,
     /// Some frames and their translations.
     #[serde(skip)]
     pub sheet: Option<RgbImage>,
@@ -176,13 +179,14 @@ impl VideoRun<'_> {
             figures: steadiness(&pairs, cuts),
             left_out: Vec::new(),
             pairs,
+            breaks_off: None,
             sheet: Some(shown.sheet()?),
         };
         for (backbone, content) in self.backbones.iter().zip(contents) {
             report.figures.extend(content.figure(backbone)?);
         }
         if let Some(remark) = frames.remark() {
-            tell(&format!("munit-evaluate: {remark}"));
+            report.breaks_off = Some(remark.to_owned());
             report.left_out.push(LeftOut {
                 what: "the rest of the clip",
                 why: remark.to_owned(),

@@ -25,7 +25,9 @@ use crate::named_styles::own_styles;
 use crate::program::{counted, sentence, tell};
 use crate::report::Progress;
 use crate::result_file::refuse_existing;
-use crate::video::{Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name};
+use crate::video::{
+    Carried, Frame, FrameFormat, VideoReader, VideoWriter, has_video_name, stopped_early,
+};
 pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 use input::{Folder, numbered_result};
 pub use input::{Input, refuse_to_replace};
@@ -248,8 +250,10 @@ impl Translated {
         let broken = broken
             .filter(|file| has_video_name(file))
             .map(|file| format!("{}: could not be translated", file.display()));
-        let missing = videos.iter().filter_map(|video| video.breaks_off.as_ref());
-        let missing = missing.map(|what| format!("stopped before the end of the video: {what}"));
+        let missing = videos
+            .iter()
+            .filter_map(|video| video.breaks_off.as_deref());
+        let missing = missing.map(stopped_early);
         let problems: Vec<String> = broken.chain(missing).collect();
         ensure!(problems.is_empty(), "{}", problems.join("; "));
         Ok(())

@@ -89,29 +89,32 @@ fn figures_say_how_much_of_a_clip_they_are_about() {
     let place = workplace(env!("CARGO_BIN_EXE_munit-evaluate"), "avi", "avimux", AVI);
     let told = |arguments: &str| {
         let output = place.run(&format!(
-            "model.safetensors --size 32 --video-styles 1 {arguments} --json"
+            "model.safetensors --size 32 --video-styles 1 {arguments} --json --page page.html"
         ));
-        assert!(output.status.success(), "{output:?}");
         let evaluation: Value = serde_json::from_slice(&output.stdout).unwrap();
-        let rest = evaluation["videos"][0]["left_out"]
-            .as_array()
-            .unwrap()
-            .iter();
-        let rest = rest.filter(|one| one["what"] == "the rest of the clip");
+        let videos = evaluation["videos"].as_array().unwrap().iter();
+        let left_out = videos.flat_map(|video| video["left_out"].as_array().unwrap());
+        let rest = left_out.filter(|one| one["what"] == "the rest of the clip");
         let why: Vec<_> = rest
             .map(|one| one["why"].as_str().unwrap().to_owned())
             .collect();
-        (why, String::from_utf8(output.stderr).unwrap())
+        std::fs::remove_file(place.path("page.html")).unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        (why, message, output.status.code())
     };
-    let (why, message) = told("--video cut.avi");
-    assert_eq!(why.len(), 1);
-    assert!(why[0].starts_with("cut.avi: only the first "), "{why:?}");
-    assert!(
-        message.contains(&format!("munit-evaluate: {}\n", why[0])),
-        "{message}"
-    );
+    let stopped = "stopped before the end of the video";
+    // Beside a clip that is whole, too.
+    for arguments in ["--video cut.avi", "--video whole.avi --video cut.avi"] {
+        let (why, message, code) = told(arguments);
+        assert_eq!(code, Some(1), "{message}");
+        assert_eq!(why.len(), 1);
+        assert!(why[0].starts_with("cut.avi: only the first "), "{why:?}");
+        let end = format!("munit-evaluate: {stopped}: {}\n", why[0]);
+        assert!(message.ends_with(&end), "{message}");
+    }
     for arguments in ["--video whole.avi", "--video cut.avi --frames 10"] {
-        let (why, message) = told(arguments);
+        let (why, message, code) = told(arguments);
+        assert_eq!(code, Some(0), "{message}");
         assert!(
             why.is_empty() && !message.contains("only"),
             "{arguments}: {message}"
