@@ -1,6 +1,7 @@
 //! The folder of a run: what lies where, who may write there, and what is left of earlier runs.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -248,7 +249,8 @@ impl RunFolder {
         Ok(made)
     }
 
-    fn lock_file(&self) -> PathBuf {
+    /// What is locked while a run writes here.
+    pub(super) fn lock_file(&self) -> PathBuf {
         self.0.join(".lock")
     }
 
@@ -266,7 +268,9 @@ impl RunFolder {
         let file = File::create(&path)
             .with_context(|| format!("{}: cannot write into the run's folder", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
+            Ok(()) if lies_at(&file, &path) => Ok(file),
+            // Whoever held it has removed it meanwhile.
+            Ok(()) => self.lock(),
             Err(TryLockError::WouldBlock) => bail!(
                 "{}: another munit-train is at work in this folder; choose another with --out",
                 self.0.display()
@@ -277,39 +281,42 @@ impl RunFolder {
     }
 }
 
-/// The folders that a start has made, outer ones first. Where it fails before there is a run in them, the
-/// empty ones go again; only with the lock.
-pub(super) struct Unbegun<'f> {
-    pub folder: &'f RunFolder,
-    pub made: Vec<PathBuf>,
+/// What a start has made. Where it fails before there is a run in the folder, the empty folders go again,
+/// and the lock's file; only with the lock.
+pub(super) struct Unbegun {
+    /// Folders, outer ones first.
+    pub folders: Vec<PathBuf>,
+    /// The lock's file, unless it was there before.
+    pub lock: Option<PathBuf>,
 }
 
-impl Unbegun<'_> {
-    /// From now on they hold a run.
+impl Unbegun {
+    /// From now on there is a run.
     pub fn begun(mut self) {
-        self.made.clear();
+        self.folders.clear();
+        self.lock = None;
     }
 }
 
-impl Drop for Unbegun<'_> {
+impl Drop for Unbegun {
     fn drop(&mut self) {
         // What cannot be removed does no harm.
-        for folder in self.made.iter().rev() {
-            let lock = self.folder.lock_file();
-            if folder == self.folder.path() && is_all_there_is(&lock) {
-                let _ = fs::remove_file(lock);
-            }
+        if let Some(lock) = &self.lock {
+            let _ = fs::remove_file(lock);
+        }
+        for folder in self.folders.iter().rev() {
             let _ = fs::remove_dir(folder);
         }
     }
 }
 
-/// Whether nothing else is in the folder of `file`.
-fn is_all_there_is(file: &Path) -> bool {
-    let entries = file.parent().and_then(|folder| fs::read_dir(folder).ok());
-    entries.is_some_and(|mut entries| {
-        entries.all(|entry| entry.is_ok_and(|entry| entry.path() == file))
-    })
+/// Whether `file` is what lies at `path`, which another process may have removed since it was opened.
+fn lies_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let lies = fs::metadata(path).map(place);
+    file.metadata()
+        .map(place)
+        .is_ok_and(|own| lies.is_ok_and(|lies| lies == own))
 }
 
 /// Removes the files in `folder` whose names are among those `unwanted`.

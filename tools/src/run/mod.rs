@@ -92,9 +92,11 @@ pub fn run(
     }
     // Before pictures are read and a folder is made.
     let perceptual = load_perceptual(&config, device)?;
-    let made = folder.create()?;
+    let folders = folder.create()?;
+    let lock_file = folder.lock_file();
+    let lock = (!lock_file.exists()).then_some(lock_file);
     let _lock = folder.lock()?;
-    let unbegun = Unbegun { folder, made };
+    let unbegun = Unbegun { folders, lock };
     folder.remove_leftovers()?;
     let resumed = if !resume {
         folder.begin_anew()?;
