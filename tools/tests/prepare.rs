@@ -110,6 +110,59 @@ fn edges_draws_a_folder_and_lists_what_is_broken() {
 }
 
 #[test]
+fn edges_draws_as_much_as_is_asked_for() {
+    let set = tempfile::tempdir().unwrap();
+    let stripes = RgbImage::from_fn(160, 160, |x, _| {
+        Rgb([match x {
+            0..50 => 30,
+            50..110 => 230,
+            _ => 215,
+        }; 3])
+    });
+    stripes.save(set.path().join("stripes.png")).unwrap();
+    for (detail, expected) in [("0", [true, false]), ("1", [true, true])] {
+        let arguments = ["edges", "stripes.png", detail, "--detail", detail];
+        succeed(&arguments, set.path());
+        let drawing = image::open(set.path().join(detail).join("stripes.png"));
+        let drawing = drawing.unwrap().into_rgb8();
+        let drawn = [50, 110].map(|x| (x - 2..x + 2).any(|x| drawing.get_pixel(x, 80)[0] < 150));
+        assert_eq!(drawn, expected, "--detail {detail}");
+    }
+}
+
+#[test]
+fn pictures_of_one_thing_on_a_plain_background_can_be_taken_alone() {
+    let set = numbered_set(2);
+    let scene = RgbImage::from_fn(120, 90, |x, y| Rgb([(2 * x) as u8, (x ^ y) as u8, y as u8]));
+    scene.save(set.path().join("photos/scene.png")).unwrap();
+    photo(20)
+        .save(set.path().join("photos/image_01.png"))
+        .unwrap();
+    photo(21)
+        .save(set.path().join("photos/image_00.png"))
+        .unwrap();
+    let of_one_thing = paths(["image_00.png", "image_01.png"]);
+    for command in ["edges", "illustrate"] {
+        for (output, flag) in [("all", None), ("some", Some("--plain-background"))] {
+            let output = format!("{command}-{output}");
+            let arguments = [command, "photos", &output].into_iter().chain(flag);
+            succeed(&arguments.collect::<Vec<_>>(), set.path());
+        }
+        let [all, some] = ["all", "some"].map(|name| {
+            let folder = format!("{command}-{name}");
+            files(&set.path().join(folder))
+        });
+        assert_eq!(all.len(), 3, "{command}");
+        assert_eq!(some, of_one_thing, "{command}");
+    }
+    let arguments = ["split", "photos", "one", "other", "--plain-background"];
+    succeed(&arguments, set.path());
+    let [mut one, other] = ["one", "other"].map(|name| files(&set.path().join(name)));
+    one.extend(other);
+    assert_eq!(one, of_one_thing);
+}
+
+#[test]
 fn illustrate_repeats_a_seed_and_gives_each_picture_its_own_style() {
     let set = numbered_set(2);
     photo(0)

@@ -63,6 +63,12 @@ fn maps(pictures: &Tensor) -> [Tensor; 2] {
     [relu, two]
 }
 
+/// Features [N, C] of pictures.
+fn features(pictures: &[Tensor]) -> Tensor {
+    let [relu, _] = maps(&Tensor::cat(pictures, 0));
+    relu.mean_dim([2i64, 3].as_slice(), false, Kind::Double)
+}
+
 /// Perceptual distance between two pictures.
 fn perceptual(left: &Tensor, right: &Tensor) -> f64 {
     let pairs = maps(left).into_iter().zip(maps(right));
@@ -241,10 +247,6 @@ fn every_figure_follows_from_the_pictures_that_are_saved() {
         assert_near(normalised["same_scene"][1].as_f64().unwrap(), same[1]);
         assert_near(normalised["other_scene"][2].as_f64().unwrap(), others[2]);
 
-        let features = |pictures: &[Tensor]| {
-            let [relu, _] = maps(&Tensor::cat(pictures, 0));
-            relu.mean_dim([2i64, 3].as_slice(), false, Kind::Double)
-        };
         let made: Vec<Tensor> = outputs
             .iter()
             .flatten()
@@ -368,6 +370,22 @@ fn framed(path: &Path) -> Tensor {
     munit_tools::data::load_picture(path, &framing)
         .unwrap()
         .unsqueeze(0)
+}
+
+#[test]
+fn real_pictures_are_as_many_as_are_asked_for_spread_over_the_folder() {
+    let place = Place::new(&Tiny::new(Family::Munit).model);
+    let evaluation = place.evaluate("--a2b --backbone backbone.safetensors --real 2 --outputs out");
+    let report = &evaluation["directions"][0];
+    assert_eq!(report["real"], 2);
+    let made: Vec<Tensor> = (0..place.inputs)
+        .flat_map(|index| (0..place.styles).map(move |style| (index, format!("{style:02}"))))
+        .map(|(index, style)| place.saved("a2b", index, &style))
+        .collect();
+    let real = [0, 2].map(|number| framed(&place.place.path(&format!("data/testB/{number}.png"))));
+    let (made, real) = (features(&made), features(&real));
+    let found = figure(report, "frechet_distance").0;
+    assert_near(found, frechet_distance(&made, &real).unwrap());
 }
 
 #[test]
@@ -799,6 +817,22 @@ fn pairs_are_compared_within_a_scene_and_between_scenes() {
     place.picture("lonely/x.png", 40, 40);
     let message = place.fail("pairs data/testA lonely --backbone backbone.safetensors");
     assert!(message.contains("0 pictures of the same name"), "{message}");
+}
+
+#[test]
+fn pairs_are_as_many_as_are_asked_for_spread_over_the_folder() {
+    let place = Place::new(&Tiny::new(Family::Munit).model).place;
+    let text = place.succeed(
+        "pairs data/testA data/testB --backbone backbone.safetensors --size 32 --pairs 2 --json",
+    );
+    let report: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["pairs"], 2);
+    let same = [0, 2].map(|number| {
+        let [a, b] = ["A", "B"]
+            .map(|domain| framed(&place.path(&format!("data/test{domain}/{number}.png"))));
+        content(&a, &b)
+    });
+    assert_near(figure(&report, "same_scene_distance").0, mean(&same));
 }
 
 /// A page with so many charts, which loads nothing.
