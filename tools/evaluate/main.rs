@@ -178,7 +178,7 @@ Examples:
   munit-evaluate pairs photos drawings --backbone vgg19.safetensors --page pairs.html";
 
 fn main() -> ExitCode {
-    program::run("munit-evaluate", run)
+    program::run_beside_others("munit-evaluate", run)
 }
 
 fn run(arguments: Arguments) -> Result<()> {

@@ -86,7 +86,7 @@ impl From<FormatName> for Format {
 }
 
 fn main() -> ExitCode {
-    program::run("munit-export", |arguments| export(&arguments))
+    program::run_beside_others("munit-export", |arguments| export(&arguments))
 }
 
 fn export(arguments: &Arguments) -> Result<()> {

@@ -9,6 +9,7 @@ pub(crate) mod chart;
 pub mod checkpoint;
 pub mod config;
 pub mod consistency;
+pub mod crowding;
 pub mod data;
 pub mod difference;
 pub mod ema;

@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use munit::Direction;
 use tch::Kind;
 
+use crate::crowding::{Crowding, SHORT_WINDOW};
 use crate::torch_failure;
 
 /// Parses the command line and runs a program named `name`: a failure, be it of the flags or of the
@@ -49,6 +50,18 @@ pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) ->
             ExitCode::FAILURE
         }
     }
+}
+
+/// As [`run`], for work of seconds or minutes that libtorch does: it goes on beside other programs that want
+/// the processor.
+pub fn run_beside_others<A: Parser>(
+    name: &str,
+    work: impl FnOnce(A) -> anyhow::Result<()>,
+) -> ExitCode {
+    run(name, |arguments| {
+        let _crowding = Crowding::watch(SHORT_WINDOW);
+        work(arguments)
+    })
 }
 
 /// What a command line asks for.

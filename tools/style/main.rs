@@ -176,7 +176,7 @@ impl From<DomainName> for Domain {
 }
 
 fn main() -> ExitCode {
-    program::run("munit-style", |arguments: Arguments| {
+    program::run_beside_others("munit-style", |arguments: Arguments| {
         match arguments.command {
             Command::List { model, json } => list(&model, json),
             Command::Add(arguments) => add(arguments),

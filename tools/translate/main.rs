@@ -177,7 +177,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    program::run("munit-translate", |arguments: Arguments| {
+    program::run_beside_others("munit-translate", |arguments: Arguments| {
         let json = arguments.json;
         let done = translate(&arguments.request()?)?;
         program::print_line(&match json {

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use tch::Device;
 
-use super::crowding::Crowding;
 use super::perceptual::load_perceptual;
 use super::problem::explain;
 use super::stop::stop_on_signals;
 use super::{data_layout, loader_settings};
 use crate::checkpoint;
 use crate::config::TrainConfig;
+use crate::crowding::{Crowding, LONG_WINDOW};
 use crate::data::{Loader, LoaderSettings, PictureSet};
 use crate::preflight::Sets;
 use crate::ranks::{Order, Ranks};
@@ -72,7 +72,7 @@ struct Follower {
     pictures: Pair<PictureSet>,
     trainer: Trainer,
     loader: Loader,
-    crowding: Crowding,
+    _crowding: Crowding,
 }
 
 impl Follower {
@@ -100,16 +100,13 @@ impl Follower {
             pictures,
             trainer,
             loader: Loader::new(a, b, settings, iteration)?,
-            crowding: Crowding::begin(),
+            _crowding: Crowding::watch(LONG_WINDOW),
         })
     }
 
     fn train(&mut self, ranks: &Ranks, stop: &AtomicBool) -> Result<()> {
         let Self {
-            trainer,
-            loader,
-            crowding,
-            ..
+            trainer, loader, ..
         } = self;
         let config = trainer.config().clone();
         let batch = loader
@@ -124,7 +121,6 @@ impl Follower {
             })
             .map_err(|error| explain(error, &config))?;
         losses.agree(ranks, stop.load(Ordering::Relaxed))?;
-        crowding.heed();
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 mod beginning;
 mod check;
-mod crowding;
 mod folder;
 mod follow;
 mod perceptual;

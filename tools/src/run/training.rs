@@ -8,7 +8,6 @@ use tch::{Device, Tensor};
 
 use super::atomic_text;
 use super::beginning::first_trainer;
-use super::crowding::Crowding;
 use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::pictures::loader_settings;
@@ -16,6 +15,7 @@ use super::problem::explain;
 use super::rollback::{MOST_ROLLBACKS, earlier_state};
 use crate::checkpoint::{self, CheckpointHeader, NotFinite};
 use crate::config::{Rollback, TrainConfig};
+use crate::crowding::{Crowding, LONG_WINDOW};
 use crate::data::{Loader, LoaderSettings};
 use crate::losses::{GRADIENT_PENALTIES, StepLosses};
 use crate::preflight::{Preflight, Sets};
@@ -65,7 +65,7 @@ pub(super) struct Training<'r> {
     sheet_time: Duration,
     preview: Option<Preview>,
     ranks: &'r Ranks,
-    crowding: Crowding,
+    _crowding: Crowding,
     /// Whether this process or another has been asked to stop.
     stopped: bool,
     /// Iterations done in the newest checkpoint.
@@ -149,7 +149,7 @@ impl<'r> Training<'r> {
             history,
             preview,
             ranks,
-            crowding: Crowding::begin(),
+            _crowding: Crowding::watch(LONG_WINDOW),
             stopped: false,
             sheet_time: Duration::ZERO,
         };
@@ -287,7 +287,6 @@ impl<'r> Training<'r> {
             self.gradient_penalties = Some(computed);
         }
         let lost = self.read(&losses)?;
-        self.crowding.heed();
         self.progress.advance(self.trainer.iteration);
         if lost.is_some() {
             return Ok(lost);

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "video")]
 mod audio;
+mod crowded;
 #[cfg(feature = "video")]
 mod cut_off;
 mod evaluate;
