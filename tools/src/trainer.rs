@@ -697,7 +697,9 @@ impl Trainer {
             terms.add("gen_cycrecon_x_b", cycle_weight, l1(x_bab, &x.b)?)?;
         }
         self.add_picture_terms(&mut terms, x, decoded, noise)?;
-        self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
+        if let Some(Shifted { shift, .. }) = shifted {
+            self.add_consistency(&mut terms, shift, &decoded.translated, &last)?;
+        }
         self.add_example_terms(&mut terms, x, decoded)?;
         if let Some(varied) = &decoded.varied {
             // The more they differ, the better.
@@ -768,7 +770,17 @@ impl Trainer {
             kl(h_b_recon)?,
         )?;
         self.add_picture_terms(&mut terms, x, decoded, noise)?;
-        self.add_consistency(&mut terms, decoded, shifted.as_ref(), &last)?;
+        if let Some(Shifted { shift, .. }) = shifted {
+            // Shifted pictures are translated without noise on their codes, as every picture is once the
+            // model is trained. What they are compared with has none, either.
+            let plain = tch::no_grad(|| -> Result<_> {
+                Pair::try_new(|domain| {
+                    let content = decoded.content.get(domain.other());
+                    Ok(self.generators.get(domain).decode(content, None)?)
+                })
+            })?;
+            self.add_consistency(&mut terms, shift, &plain, &last)?;
+        }
         if config.is_paired() {
             self.add_paired_terms(&mut terms, x, decoded, x.a.size()[0])?;
         }
@@ -920,22 +932,20 @@ impl Trainer {
         })
     }
 
+    /// How far the translations of pictures shifted by `shift` are from `plain`, those of the pictures
+    /// themselves, shifted.
     fn add_consistency(
         &self,
         terms: &mut Terms,
-        decoded: &Decoded,
-        shifted: Option<&Shifted>,
+        shift: Shift,
+        plain: &Pair<Tensor>,
         last: &Pair<LastPictures>,
     ) -> Result<()> {
-        let (Some(Shifted { shift, .. }), Some(into_a), Some(into_b)) =
-            (shifted, &last.a.shifted, &last.b.shifted)
-        else {
-            return Ok(());
-        };
         for (name, shifted, plain) in [
-            ("gen_consistency_a", into_a, &decoded.translated.a),
-            ("gen_consistency_b", into_b, &decoded.translated.b),
+            ("gen_consistency_a", &last.a.shifted, &plain.a),
+            ("gen_consistency_b", &last.b.shifted, &plain.b),
         ] {
+            let shifted = shifted.as_ref().context("no shifted pictures")?;
             let difference = shift.difference(shifted, plain)?;
             terms.add(name, self.config.consistency_w, difference)?;
         }

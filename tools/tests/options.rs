@@ -224,6 +224,41 @@ fn the_modern_recipe_trains_both_families_at_every_batch_size() {
     }
 }
 
+#[test]
+fn a_picture_that_is_not_shifted_is_consistent() {
+    for trainer in [TrainerKind::Munit, TrainerKind::Unit] {
+        let config = TrainConfig {
+            trainer,
+            batch_size: 3,
+            consistency_w: 1.0,
+            consistency_noise: 0.0,
+            augment: Vec::new(),
+            ..tiny_modern()
+        };
+        let mut random = noise_generator(3, 0);
+        let [x_a, x_b] = pictures(&config, &mut random);
+        let mut trained = Trainer::new(config, Device::Cpu, None).unwrap();
+        let mut consistency = |shift: f64| {
+            let losses = trained.step(&x_a, &x_b, &mut |shape| match shape {
+                // The shift, whose middle is none. Codes of UNIT get their noise all the same.
+                [2] => Ok(Tensor::full([2], shift, (Kind::Float, Device::Cpu))),
+                _ => Ok(normal(&mut random, shape)?),
+            });
+            let losses = losses.unwrap().read().unwrap();
+            ["gen_consistency_a", "gen_consistency_b"].map(|term| {
+                let (_, value) = losses.iter().find(|(name, _)| *name == term).unwrap();
+                *value
+            })
+        };
+        for none in consistency(0.0) {
+            assert!(none < 1e-5, "{trainer:?}: {none}");
+        }
+        for some in consistency(1.0) {
+            assert!(some > 1e-3, "{trainer:?}: {some}");
+        }
+    }
+}
+
 /// A trainer in this number format, and iterations of it that are alike for all formats.
 fn formatted(
     config: TrainConfig,
