@@ -3,7 +3,6 @@
 use munit::Direction;
 use munit::config::{Architecture, DiscriminatorConfig, Domain, Family, GeneratorConfig, Norm};
 use munit::layout::expected_weights;
-use munit::runtime::free_memory;
 use serde::Serialize;
 use tch::Device;
 
@@ -36,6 +35,8 @@ const PROGRAM_ON_CUDA: f64 = 800e6;
 /// Values that VGG-16 computes for each pixel up to its fifth stage, kept before and after their
 /// activations.
 const VGG_VALUES: f64 = 2.0 * 270.0;
+/// Weights of its convolutions.
+const VGG_WEIGHTS: f64 = 14.7e6;
 /// Share of the free memory that a run may take.
 const USABLE: f64 = 0.9;
 
@@ -56,13 +57,20 @@ pub struct MemoryEstimate {
 
 impl MemoryEstimate {
     /// For a run of `config` on `device`, whose loader keeps `kept_pictures` bytes of pictures in
-    /// the memory of the computer; of several `ranks`, for each.
-    pub fn new(config: &TrainConfig, device: Device, kept_pictures: u64, ranks: &Ranks) -> Self {
+    /// the memory of the computer; of several `ranks`, for each. `free` is what the device had free before
+    /// the run took anything.
+    pub fn new(
+        config: &TrainConfig,
+        device: Device,
+        kept_pictures: u64,
+        free: Option<u64>,
+        ranks: &Ranks,
+    ) -> Self {
         let own = TrainConfig {
             batch_size: config.batch_size / ranks.count(),
             ..config.clone()
         };
-        let free = free_memory(device).map(|free| free / ranks.sharing(device) as u64);
+        let free = free.map(|free| free / ranks.sharing(device) as u64);
         Self::with_free(&own, device, kept_pictures, free)
     }
 
@@ -177,7 +185,9 @@ fn needed(config: &TrainConfig, device: Device) -> u64 {
     let discriminators = 2.0 * discriminator_weights(&config.discriminator);
     let is_spectral = config.discriminator.norm == Norm::Spectral;
     let discriminator_copies = DISCRIMINATOR_COPIES + SPECTRAL_COPIES * one_if(is_spectral);
-    let weights = 4.0 * (GENERATOR_COPIES * generators + discriminator_copies * discriminators);
+    let perceptual = VGG_WEIGHTS * one_if(config.perceptual_terms().next().is_some());
+    let weights =
+        4.0 * (GENERATOR_COPIES * generators + discriminator_copies * discriminators + perceptual);
     let (bytes_of_value, workspace) = match config.precision.resolve(device) {
         TrainingPrecision::Bf16 | TrainingPrecision::Fp16 => (2.0 * HALF_OVERHEAD, HALF_WORKSPACE),
         TrainingPrecision::Fp32 | TrainingPrecision::Auto => (4.0 * OVERHEAD, 0.0),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use munit::runtime::free_memory;
 use serde::Serialize;
 use tch::Device;
 
@@ -65,6 +66,7 @@ pub fn check(
         }
         None => {}
     }
+    let free = free_memory(device);
     let sets = Sets::scan(&layout, config.is_paired())
         .map_err(|problem| pictures_not_found(problem, resume))?;
     load_perceptual(&config, Device::Cpu)?;
@@ -74,7 +76,13 @@ pub fn check(
         save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;
     }
     Ok(CheckReport {
-        memory: MemoryEstimate::new(&config, device, sets.kept_bytes(&config), &Ranks::alone()),
+        memory: MemoryEstimate::new(
+            &config,
+            device,
+            sets.kept_bytes(&config),
+            free,
+            &Ranks::alone(),
+        ),
         data: preflight.report,
         inputs,
     })

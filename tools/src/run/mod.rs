@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use munit::atomic_file;
 use munit::config::Domain;
+use munit::runtime::free_memory;
 use tch::{Device, Kind};
 
 pub use beginning::Beginning;
@@ -89,6 +90,8 @@ pub fn run(
     } else {
         folder.refuse_foreign()?;
     }
+    // Before anything is taken of it that the run is estimated to need.
+    let free = free_memory(device);
     // Before pictures are read and a folder is made.
     let perceptual = load_perceptual(&config, device)?;
     let folders = folder.create()?;
@@ -122,13 +125,14 @@ pub fn run(
         .map_err(|problem| pictures_not_found(problem, resume))?;
     let preflight = Preflight::begin(sets.clone(), &config)?;
     announce_pictures(&preflight.report, resume);
-    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config), ranks);
-    if !memory.fits {
-        let who = match ranks.count() {
-            1 => "the run",
-            _ => "each process",
-        };
-        eprintln!("munit-train: {who} takes {}", memory.sentence());
+    let memory = MemoryEstimate::new(&config, device, sets.kept_bytes(&config), free, ranks);
+    let each = match ranks.count() {
+        1 => "",
+        _ => " of each process",
+    };
+    match memory.fits {
+        true => eprintln!("memory{each}: {}", memory.sentence()),
+        false => eprintln!("munit-train: memory{each}: {}", memory.sentence()),
     }
     if !resume {
         save_input_sheet(&sets, &config, &folder.input_sheet())

@@ -213,6 +213,7 @@ fn the_memory_that_is_foreseen_is_that_which_a_run_takes() {
     let peak = running.peak_memory();
     let (status, errors) = running.wait();
     assert_eq!(status, Some(0), "{errors}");
+    assert_says(&errors, &["\nmemory: about ", " GB that are free\n"]);
     let ratio = foreseen / peak;
     assert!((0.75..1.3).contains(&ratio), "{foreseen} for {peak}");
 }
