@@ -7,6 +7,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::checkpoint::{self, KeptFigure};
+use crate::program::shell_word;
 use crate::retention::Retention;
 use crate::run::RunFolder;
 
@@ -65,6 +66,25 @@ impl RunInfo {
     }
 }
 
+impl RunInfo {
+    /// What to type next where the run is not finished, each with what it does.
+    pub fn next_steps(&self) -> Vec<String> {
+        let run = shell_word(&self.run);
+        let mut steps = Vec::new();
+        if !self.finished {
+            if self.iteration < self.iterations {
+                steps.push(format!("go on with: munit-train --resume {run}"));
+            }
+            if self.checkpoint.is_some() {
+                steps.push(format!(
+                    "make a model of it as it is: munit-export {run} model.safetensors"
+                ));
+            }
+        }
+        steps
+    }
+}
+
 impl fmt::Display for RunInfo {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let state = match self.finished {
@@ -89,6 +109,9 @@ impl fmt::Display for RunInfo {
             );
             row("best", &text)?;
         }
-        row("model", &shown(&self.model))
+        row("model", &shown(&self.model))?;
+        self.next_steps()
+            .iter()
+            .try_for_each(|step| writeln!(f, "{step}"))
     }
 }

@@ -260,10 +260,9 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
         }
         Outcome::Stopped(checkpoint) => {
             tell(&format!("stopped; checkpoint: {}", checkpoint.display()));
-            tell(&format!(
-                "go on with: munit-train --resume {}",
-                program::shell_word(run_folder.path())
-            ));
+            for step in RunInfo::of(run_folder.path())?.next_steps() {
+                tell(&step);
+            }
         }
     }
     Ok(())

@@ -533,6 +533,16 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
             (&info["finished"], &info["iteration"]),
             (&false.into(), &reached.into())
         );
+        // A model need not wait for the end, and the same is told later.
+        let export = "make a model of it as it is: munit-export stopped model.safetensors\n";
+        assert_says(&errors, &[export]);
+        let table = succeeded_text(&place.run(MUNIT_INFO, "stopped"));
+        assert_says(
+            &table,
+            &["go on with: munit-train --resume stopped\n", export],
+        );
+        succeeded(place.run(MUNIT_EXPORT, "stopped model.safetensors"));
+        assert!(place.path("model.safetensors").exists());
         start = format!("{GO_ON} --resume stopped");
     }
     let last = place.losses("stopped").len() as u64 + 3;
@@ -553,6 +563,7 @@ fn a_run_that_is_asked_to_stop_goes_on_to_the_same_end() {
             "stopped/model.safetensors",
         ],
     );
+    assert!(!table.contains("munit-export"), "{table}");
     succeeded(place.run(
         MUNIT_TRAIN,
         &format!("{ANEW} --out whole --iterations {last}"),
@@ -973,7 +984,10 @@ fn hints_can_be_pasted_into_a_shell() {
     assert_eq!(status, Some(0), "{errors}");
     assert_says(
         &errors,
-        &["go on with: munit-train --resume 'runs/mit Ümläut'\n"],
+        &[
+            "go on with: munit-train --resume 'runs/mit Ümläut'\n",
+            "munit-export 'runs/mit Ümläut' model.safetensors\n",
+        ],
     );
 
     let (status, errors) = place.start_training_in("mit Ümläut", "").wait();
