@@ -218,7 +218,7 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
     }
     if !ranks.is_first() {
         let device = ranks.device(arguments.device.resolve()?);
-        return run::follow(device, ranks);
+        return run::follow(run_folder.as_ref(), device, ranks);
     }
     let mut config = configuration(arguments, run_folder.as_ref().filter(|_| resume))?;
     // What is asked for is the batch of each process; a run's own configuration has the whole one.

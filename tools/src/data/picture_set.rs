@@ -52,8 +52,16 @@ impl PictureSet {
     /// A missing folder, a folder without pictures, and one in which no picture is usable, in a
     /// sentence that names the folder.
     pub fn scan(source: &Source) -> Result<Self> {
+        Self::scan_outside(source, None)
+    }
+
+    /// The same without what lies in the folder `results`, see [`Source::candidates_outside`].
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub fn scan_outside(source: &Source, results: Option<&Path>) -> Result<Self> {
         let root = source.root();
-        let (mut candidates, mut skipped) = source.candidates()?;
+        let (mut candidates, mut skipped) = source.candidates_outside(results)?;
         candidates.sort();
         if candidates.is_empty() {
             match source {

@@ -49,9 +49,21 @@ impl Source {
     /// # Errors
     /// A missing folder or list file, in a sentence that names it.
     pub fn candidates(&self) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
+        self.candidates_outside(None)
+    }
+
+    /// The same without what lies in the folder `results` or below it, if that lies below this one: what
+    /// is made of pictures must not be taken for some of them. What a list names is meant.
+    ///
+    /// # Errors
+    /// A missing folder or list file, in a sentence that names it.
+    pub fn candidates_outside(
+        &self,
+        results: Option<&Path>,
+    ) -> Result<(Vec<PathBuf>, Vec<Skipped>)> {
         check_folder(self.root(), "a folder of pictures")?;
         match self {
-            Self::Folder(root) => Ok(files_below(root, is_picture)),
+            Self::Folder(root) => Ok(files_outside(root, results, is_picture)),
             Self::List { root, list } => {
                 let text = fs::read_to_string(list).with_context(|| {
                     format!(
@@ -138,15 +150,31 @@ pub(crate) fn files_below(
     root: &Path,
     wanted: impl Fn(&Path) -> bool,
 ) -> (Vec<PathBuf>, Vec<Skipped>) {
+    files_outside(root, None, wanted)
+}
+
+/// The same without those in the folder `results` and below it, unless `root` itself lies there.
+fn files_outside(
+    root: &Path,
+    results: Option<&Path>,
+    wanted: impl Fn(&Path) -> bool,
+) -> (Vec<PathBuf>, Vec<Skipped>) {
     let mut files = Vec::new();
     let mut skipped = Vec::new();
     // Links may lead to one folder by many ways; each is entered once. A link to a folder around this
     // one is not followed: it would bring in this one again, and what lies beside it.
     let itself = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
     let mut entered = HashSet::new();
+    let results = results
+        .and_then(|results| fs::canonicalize(results).ok())
+        .filter(|results| !itself.starts_with(results));
     let mut enter = |folder: &Path| {
-        fs::canonicalize(folder)
-            .is_ok_and(|folder| !itself.starts_with(&folder) && entered.insert(folder))
+        fs::canonicalize(folder).is_ok_and(|folder| {
+            let is_result = |results| folder.starts_with(results);
+            !itself.starts_with(&folder)
+                && !results.as_ref().is_some_and(is_result)
+                && entered.insert(folder)
+        })
     };
     let entries = WalkDir::new(root)
         .follow_links(true)

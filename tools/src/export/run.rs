@@ -131,7 +131,11 @@ pub fn from_run(
     };
     let mut trainer = Trainer::new(config, Device::Cpu, None)?;
     checkpoint.restore(&mut trainer)?;
-    let pictures = training_pictures(trainer.config());
+    let folder = match run.is_dir() {
+        true => Some(RunFolder::new(run)),
+        false => RunFolder::of_checkpoint(run),
+    };
+    let pictures = training_pictures(trainer.config(), folder.as_ref());
     let mut model = model(&trainer, &pictures)?;
     let generators = trainer.averaged_generators()?;
     for style in styles {
@@ -149,8 +153,8 @@ pub fn from_run(
     Ok(model)
 }
 
-/// Paths of the pictures that a run was trained on; none, and a warning, where they are gone.
-fn training_pictures(config: &TrainConfig) -> Pair<Vec<PathBuf>> {
+/// Paths of the pictures that a run was trained on, in `folder` if it still lies there; none, and a warning, where they are gone.
+fn training_pictures(config: &TrainConfig, folder: Option<&RunFolder>) -> Pair<Vec<PathBuf>> {
     let none = || Pair {
         a: Vec::new(),
         b: Vec::new(),
@@ -165,7 +169,7 @@ fn training_pictures(config: &TrainConfig) -> Pair<Vec<PathBuf>> {
                 Domain::A => &layout.train_a,
                 Domain::B => &layout.train_b,
             };
-            anyhow::Ok(PictureSet::scan(source)?.paths)
+            anyhow::Ok(PictureSet::scan_outside(source, folder.map(RunFolder::path))?.paths)
         })
     };
     scan().unwrap_or_else(|problem| {

@@ -37,14 +37,15 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Finds all pictures of `layout`; if they are `paired`, only those for training that have a
-    /// partner.
+    /// Finds all pictures of `layout` but those in `run`, the folder of the run, which are its sheets; if
+    /// they are `paired`, only those for training that have a partner.
     ///
     /// # Errors
     /// Those of [`PictureSet::scan`], with the domain, and of [`PictureSet::pair`].
-    pub fn scan(layout: &DataLayout, paired: bool) -> Result<Self> {
+    pub fn scan(layout: &DataLayout, run: Option<&Path>, paired: bool) -> Result<Self> {
         let scan = |source: &Source, domain: Domain| {
-            PictureSet::scan(source).with_context(|| format!("domain {}", domain.name()))
+            PictureSet::scan_outside(source, run)
+                .with_context(|| format!("domain {}", domain.name()))
         };
         let mut training = Pair {
             a: scan(&layout.train_a, Domain::A)?,

@@ -67,7 +67,7 @@ pub fn check(
         None => {}
     }
     let free = free_memory(device);
-    let sets = Sets::scan(&layout, config.is_paired())
+    let sets = Sets::scan(&layout, folder.map(RunFolder::path), config.is_paired())
         .map_err(|problem| pictures_not_found(problem, resume))?;
     load_perceptual(&config, Device::Cpu)?;
     let preflight = Preflight::complete(sets.clone(), &config, progress)?;

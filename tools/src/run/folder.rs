@@ -50,6 +50,14 @@ impl RunFolder {
         Self(folder.to_owned())
     }
 
+    /// The run whose checkpoint lies at `path`, if it lies where a run keeps it.
+    pub(crate) fn of_checkpoint(path: &Path) -> Option<Self> {
+        let checkpoints = path.canonicalize().ok()?.parent()?.to_owned();
+        checkpoints
+            .ends_with(CHECKPOINTS_NAME)
+            .then(|| checkpoints.parent().map(Self::new))?
+    }
+
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0

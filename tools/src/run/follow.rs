@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use tch::Device;
 
+use super::folder::RunFolder;
 use super::perceptual::load_perceptual;
 use super::problem::explain;
 use super::stop::stop_on_signals;
@@ -17,11 +18,11 @@ use crate::preflight::Sets;
 use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer, noise_generator};
 
-/// Does what the first of `ranks` says on `device`, until that has all it wants.
+/// Does what the first of `ranks` says on `device` for the run in `folder`, until that has all it wants.
 ///
 /// # Errors
 /// A sentence for the person who started it: other pictures than there, no memory, …
-pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
+pub fn follow(folder: Option<&RunFolder>, device: Device, ranks: &Ranks) -> Result<()> {
     let stop = stop_on_signals()?;
     let mut follower: Option<Follower> = None;
     loop {
@@ -41,7 +42,7 @@ pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
                         Follower::new(*config, iteration, pictures, device, ranks)?
                     }
                     None => {
-                        let found = found_pictures(&config, pictures)?;
+                        let found = found_pictures(&config, folder, pictures)?;
                         Follower::new(*config, iteration, found, device, ranks)?
                     }
                 };
@@ -58,8 +59,17 @@ pub fn follow(device: Device, ranks: &Ranks) -> Result<()> {
 }
 
 /// The training pictures, which must have the `fingerprints` of the first process's.
-fn found_pictures(config: &TrainConfig, fingerprints: [u32; 2]) -> Result<Pair<PictureSet>> {
-    let training = Sets::scan(&data_layout(config)?, config.is_paired())?.training;
+fn found_pictures(
+    config: &TrainConfig,
+    folder: Option<&RunFolder>,
+    fingerprints: [u32; 2],
+) -> Result<Pair<PictureSet>> {
+    let training = Sets::scan(
+        &data_layout(config)?,
+        folder.map(RunFolder::path),
+        config.is_paired(),
+    )?
+    .training;
     ensure!(
         [training.a.fingerprint(), training.b.fingerprint()] == fingerprints,
         "the training pictures here are not those of the first process; all need the same ones \

@@ -121,7 +121,7 @@ pub fn run(
     // What is written down must hold wherever somebody goes on with the run.
     config = with_absolute_paths(config)?;
     ranks.check(&config)?;
-    let sets = Sets::scan(&layout, config.is_paired())
+    let sets = Sets::scan(&layout, Some(folder.path()), config.is_paired())
         .map_err(|problem| pictures_not_found(problem, resume))?;
     let preflight = Preflight::begin(sets.clone(), &config)?;
     announce_pictures(&preflight.report, resume);

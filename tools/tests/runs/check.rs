@@ -116,6 +116,38 @@ fn a_check_tells_all_and_trains_nothing() {
 }
 
 #[test]
+fn a_run_in_the_folder_of_its_pictures_learns_nothing_from_its_own_sheets() {
+    let place = Place::new();
+    let pictures = "--a datasets/shapes --b datasets/shapes/trainB --samples-every 1";
+    // Another folder's name may begin with that of the run.
+    place.pictures("datasets/shapes/run-of-others", |number, x, y| {
+        Rgb([(40 * number + x) as u8, (6 * y) as u8, 90])
+    });
+    let (arguments, trained) = (
+        format!("{pictures} --out datasets/shapes/run"),
+        "domain a: 18 pictures in datasets/shapes\n",
+    );
+    for _ in 0..2 {
+        assert_says(&checked(&place, &arguments), &[trained]);
+    }
+    assert!(place.path("datasets/shapes/run/inputs.png").is_file());
+    assert_says(&succeeded(place.train(&arguments)), &[trained]);
+    assert!(place.path("datasets/shapes/run/samples.png").is_file());
+    let resumed = "--resume datasets/shapes/run";
+    assert_says(&checked(&place, resumed), &["domain a: 18 pictures in "]);
+    let errors = succeeded(place.train(&format!("{resumed} --iterations 3")));
+    assert_says(&errors, &["domain a: 18 pictures in "]);
+    assert!(!errors.contains("have changed"), "{errors}");
+    // Who names the sheets means them.
+    let samples = "--a datasets/shapes/run/samples --b datasets/shapes/trainB";
+    let said = checked(
+        &place,
+        &format!("{samples} --out datasets/shapes/run/again"),
+    );
+    assert_says(&said, &["domain a: 3 pictures in "]);
+}
+
+#[test]
 fn a_check_needs_no_folder_and_refuses_what_a_run_would_refuse() {
     let place = Place::new();
     let said = checked(&place, "");
