@@ -456,9 +456,13 @@ impl<'r> Training<'r> {
                     }));
                 }
                 Err(error) => {
-                    return Err(error.context(
-                        "the checkpoint could not be written; the ones before are still there",
-                    ));
+                    let left = match checkpoint::list(&folder)?.last() {
+                        Some(_) => "the ones before are still there",
+                        None => "there is none before it",
+                    };
+                    return Err(
+                        error.context(format!("the checkpoint could not be written; {left}"))
+                    );
                 }
             },
         }

@@ -95,6 +95,28 @@ fn a_checkpoint_that_the_disk_has_no_room_for_costs_nothing_but_iterations() {
     assert_eq!(place.losses("run"), place.losses("whole"));
 }
 
+#[test]
+fn a_first_checkpoint_without_room_is_not_said_to_have_others_before_it() {
+    let place = Place::new();
+    // Of 512 bytes; more than any other file of this run takes, and less than the checkpoint.
+    let blocks = 2048;
+    let script = format!(
+        "trap '' XFSZ; ulimit -f {blocks}; exec {MUNIT_TRAIN} --config {} --device cpu --threads 1 \
+         --out run --iterations 1 --dim 16",
+        config("folder.yaml")
+    );
+    fs::write(place.path("script"), script).unwrap();
+    let sentence = failed(place.run("sh", "script"));
+    assert_says(
+        &sentence,
+        &[
+            "munit-train: the checkpoint could not be written; there is none before it",
+            "iteration-000000001.safetensors",
+            "File too large",
+        ],
+    );
+}
+
 /// Runs that write losses alone. Every fifth iteration takes most memory, for its gradient penalty, before
 /// anything is changed.
 const PENALISED: &str = "\
