@@ -37,7 +37,11 @@ fn main() -> ExitCode {
 fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let found = find_model(&arguments.model)?;
     match found.is_dir() {
-        true => print(arguments, &RunInfo::of(&found)?),
+        true => {
+            let run = RunInfo::of(&found)?;
+            print(arguments, &run)?;
+            run.require_checkpoint()
+        }
         false => print(arguments, &ModelInfo::of(&found)?),
     }
 }

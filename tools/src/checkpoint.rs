@@ -251,24 +251,85 @@ pub fn save(
 
 /// Whether the file at `path` says that it is a checkpoint; it may still be damaged.
 pub fn is_checkpoint(path: &Path) -> bool {
-    entries(path).is_some_and(|entries| text_in(&entries).is_some())
+    entries(path).is_some_and(|(_, entries)| text_in(&entries).is_some())
 }
 
-/// What the checkpoint at `path` says about itself; `None` if it is damaged. Reads its header alone.
-pub fn header(path: &Path) -> Option<CheckpointHeader> {
-    serde_json::from_str(text_in(&entries(path)?)?).ok()
+/// What the checkpoint at `path` says about itself. Reads its header alone, and looks whether the file is
+/// as long as that says, as it is not where a copy has broken off.
+///
+/// # Errors
+/// As [`Checkpoint::read`].
+pub fn header(path: &Path) -> Result<CheckpointHeader> {
+    let length = fs::metadata(path).with_context(|| unreadable(path))?.len();
+    let (begin, entries) = entries(path).with_context(|| damaged(path))?;
+    let header = checked_header(path, text_in(&entries))?;
+    let ends = entries
+        .values()
+        .filter_map(|entry| entry.get("data_offsets")?.get(1)?.as_u64());
+    let end = begin.saturating_add(ends.max().unwrap_or_default());
+    ensure!(length >= end, damaged(path));
+    Ok(header)
 }
 
-/// What stands at the beginning of a safetensors file. Of a damaged one no more is read than is ever there.
-fn entries(path: &Path) -> Option<Map<String, Value>> {
+/// What stands at the beginning of a safetensors file, and where its tensors begin. Of a damaged one no more
+/// is read than is ever there.
+fn entries(path: &Path) -> Option<(u64, Map<String, Value>)> {
     let mut file = File::open(path).ok()?;
     let mut length = [0; size_of::<u64>()];
     file.read_exact(&mut length).ok()?;
+    let length = u64::from_le_bytes(length);
     let mut entries = Vec::new();
-    file.take(u64::from_le_bytes(length).min(LONGEST_HEADER))
+    file.take(length.min(LONGEST_HEADER))
         .read_to_end(&mut entries)
         .ok()?;
-    serde_json::from_slice(&entries).ok()
+    let begin = length.saturating_add(size_of::<u64>() as u64);
+    Some((begin, serde_json::from_slice(&entries).ok()?))
+}
+
+fn unreadable(path: &Path) -> String {
+    format!("{}: cannot read the checkpoint", path.display())
+}
+
+fn damaged(path: &Path) -> String {
+    format!("{}: the checkpoint is damaged", path.display())
+}
+
+/// What `text`, which the file at `path` holds of us, says.
+fn checked_header(path: &Path, text: Option<&str>) -> Result<CheckpointHeader> {
+    let text = text.with_context(|| {
+        format!(
+            "{}: not a checkpoint of munit-train; give a file from the folder checkpoints of a run",
+            path.display()
+        )
+    })?;
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let version: Version = serde_json::from_str(text).with_context(|| damaged(path))?;
+    let other_version = |what: String| OtherVersion {
+        path: path.to_owned(),
+        what,
+    };
+    ensure!(
+        version.format_version == FORMAT_VERSION,
+        other_version(format!(
+            "checkpoint format {}, this one reads {FORMAT_VERSION}",
+            version.format_version
+        ))
+    );
+    serde_json::from_str(text).map_err(|problem| match unknown(&problem.to_string()) {
+        Some(what) => other_version(what).into(),
+        None => anyhow::Error::from(problem).context(damaged(path)),
+    })
+}
+
+/// What to do about a run none of whose checkpoints can be used, of the newest of which `problem` tells.
+pub(crate) fn none_whole(problem: &str) -> String {
+    format!(
+        "{problem}; no checkpoint of this run is whole; put one back from a copy, or begin anew in another \
+         folder: munit-train --config with the config.yaml of this one"
+    )
 }
 
 fn text_in(entries: &Map<String, Value>) -> Option<&str> {
@@ -281,44 +342,16 @@ impl Checkpoint {
     /// # Errors
     /// A sentence that names the file and says what is wrong with it.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path)
-            .with_context(|| format!("{}: cannot read the checkpoint", path.display()))?;
-        let damaged = || format!("{}: the checkpoint is damaged", path.display());
+        let bytes = fs::read(path).with_context(|| unreadable(path))?;
+        let damaged = || damaged(path);
         let (_, metadata) = SafeTensors::read_metadata(&bytes).with_context(damaged)?;
         let metadata = metadata.metadata().clone().unwrap_or_default();
-        let Some(text) = metadata.get(METADATA_KEY) else {
-            bail!(
-                "{}: not a checkpoint of munit-train; give a file from the folder checkpoints of a run",
-                path.display()
-            );
-        };
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        let version: Version = serde_json::from_str(text).with_context(damaged)?;
-        let other_version = |what: String| OtherVersion {
-            path: path.to_owned(),
-            what,
-        };
-        ensure!(
-            version.format_version == FORMAT_VERSION,
-            other_version(format!(
-                "checkpoint format {}, this one reads {FORMAT_VERSION}",
-                version.format_version
-            ))
-        );
-        let header: CheckpointHeader = match serde_json::from_str(text) {
-            Ok(header) => header,
-            Err(problem) => match unknown(&problem.to_string()) {
-                Some(what) => bail!(other_version(what)),
-                None => return Err(problem).with_context(damaged),
-            },
-        };
+        let text = metadata.get(METADATA_KEY).map(String::as_str);
+        let header = checked_header(path, text)?;
         let tensors = SafeTensors::deserialize(&bytes).with_context(damaged)?;
         let parts = tensors.iter().map(|(name, view)| (name, view.data()));
         ensure!(
-            metadata.get(CHECKSUM_KEY) == Some(&checksum(text, parts)),
+            metadata.get(CHECKSUM_KEY) == Some(&checksum(text.unwrap_or_default(), parts)),
             "{}: the checkpoint is damaged: its checksum does not match",
             path.display()
         );
@@ -345,10 +378,7 @@ impl Checkpoint {
             }
         }
         match problems.into_iter().next() {
-            Some(problem) => bail!(
-                "{problem}; no checkpoint of this run is whole; put one back from a copy, or begin anew in \
-                 another folder: munit-train --config with the config.yaml of this one"
-            ),
+            Some(problem) => bail!(none_whole(&problem)),
             None => Ok(None),
         }
     }

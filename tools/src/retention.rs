@@ -128,7 +128,7 @@ impl Retention {
 
     fn value_of(&self, path: &Path) -> Option<f64> {
         let name = self.best.as_ref()?;
-        let figure = checkpoint::header(path)?.figure?;
+        let figure = checkpoint::header(path).ok()?.figure?;
         (figure.name == *name).then_some(figure.value)
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
-use crate::checkpoint::{self, KeptFigure};
-use crate::program::shell_word;
+use crate::checkpoint::{self, KeptFigure, OtherVersion};
+use crate::program::{sentence, shell_word};
 use crate::retention::Retention;
 use crate::run::RunFolder;
 
@@ -22,8 +22,10 @@ pub struct RunInfo {
     pub iteration: u64,
     /// Iterations of the whole run.
     pub iterations: u64,
-    /// The newest checkpoint.
+    /// The newest checkpoint that can be used.
     pub checkpoint: Option<PathBuf>,
+    /// What is wrong with each newer one, newest first.
+    pub problems: Vec<String>,
     /// The best checkpoint, if the run keeps one (`keep_best`).
     pub best: Option<Best>,
     /// The model, if the run has written one.
@@ -43,14 +45,23 @@ impl RunInfo {
     /// Looks at the run in `folder`.
     ///
     /// # Errors
-    /// A sentence that names the folder: no run, a configuration that cannot be read.
+    /// A sentence that names the folder: no run, a configuration that cannot be read; a checkpoint of
+    /// another version of munit-train.
     pub fn of(folder: &Path) -> Result<Self> {
         let run = RunFolder::new(folder);
         let config = run.config()?;
-        let newest = checkpoint::list(&run.checkpoints())?
-            .into_iter()
-            .rev()
-            .find(|(_, path)| checkpoint::header(path).is_some());
+        let mut newest = None;
+        let mut problems = Vec::new();
+        for (iteration, path) in checkpoint::list(&run.checkpoints())?.into_iter().rev() {
+            match checkpoint::header(&path) {
+                Ok(_) => {
+                    newest = Some((iteration, path));
+                    break;
+                }
+                Err(error) if error.is::<OtherVersion>() => return Err(error),
+                Err(error) => problems.push(sentence(&error)),
+            }
+        }
         let iteration = newest.as_ref().map_or(0, |(iteration, _)| *iteration);
         let model = Some(run.model()).filter(|model| model.exists());
         let best = Retention::new(&config).best_in(&run.checkpoints())?;
@@ -60,6 +71,7 @@ impl RunInfo {
             iteration,
             iterations: config.max_iter,
             checkpoint: newest.map(|(_, path)| path),
+            problems,
             best: best.map(|(checkpoint, figure)| Best { checkpoint, figure }),
             model,
         })
@@ -67,12 +79,21 @@ impl RunInfo {
 }
 
 impl RunInfo {
+    /// # Errors
+    /// A sentence that names the newest checkpoint, if there are some and none of them can be used.
+    pub fn require_checkpoint(&self) -> Result<()> {
+        match (&self.checkpoint, self.problems.first()) {
+            (None, Some(problem)) => bail!(checkpoint::none_whole(problem)),
+            _ => Ok(()),
+        }
+    }
+
     /// What to type next where the run is not finished, each with what it does.
     pub fn next_steps(&self) -> Vec<String> {
         let run = shell_word(&self.run);
         let mut steps = Vec::new();
         if !self.finished {
-            if self.iteration < self.iterations {
+            if self.iteration < self.iterations && self.require_checkpoint().is_ok() {
                 steps.push(format!("go on with: munit-train --resume {run}"));
             }
             if self.checkpoint.is_some() {
@@ -99,7 +120,16 @@ impl fmt::Display for RunInfo {
         let mut row = |name: &str, text: &str| writeln!(f, "{name:<16} {text}");
         row("run", &self.run.display().to_string())?;
         row("iterations", &progress)?;
-        row("checkpoint", &shown(&self.checkpoint))?;
+        row(
+            "checkpoint",
+            &match self.require_checkpoint() {
+                Ok(()) => shown(&self.checkpoint),
+                Err(_) => "none that can be used".to_owned(),
+            },
+        )?;
+        for problem in &self.problems {
+            row("", problem)?;
+        }
         if let Some(Best { checkpoint, figure }) = &self.best {
             let text = format!(
                 "{}, {} {:.4}",

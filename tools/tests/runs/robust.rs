@@ -8,7 +8,9 @@ use image::{Rgb, RgbImage};
 use munit_tools::checkpoint;
 use rand::RngExt;
 
-use crate::common::{MUNIT_TRAIN, Place, Running, assert_says, config, failed, succeeded};
+use crate::common::{
+    MUNIT_INFO, MUNIT_TRAIN, Place, Running, assert_says, config, failed, succeeded, text,
+};
 use crate::train::assert_same_end;
 
 /// A run that writes something at every iteration: a checkpoint, a sheet, a report as far as it may.
@@ -115,6 +117,44 @@ fn a_first_checkpoint_without_room_is_not_said_to_have_others_before_it() {
             "File too large",
         ],
     );
+}
+
+#[test]
+fn damaged_checkpoints_are_named_by_munit_info() {
+    let place = Place::new();
+    succeeded(place.train("--out run --iterations 4 --checkpoint-every 2"));
+    let cut = |iteration, length| {
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).open(place.checkpoint("run", iteration));
+        file.unwrap().set_len(length).unwrap();
+    };
+    let info = |arguments: &str| place.run(MUNIT_INFO, arguments);
+    let [older, newer] = [2, 4].map(|iteration| {
+        format!("run/checkpoints/iteration-{iteration:09}.safetensors: the checkpoint is damaged")
+    });
+
+    // Its beginning is whole.
+    let length = fs::metadata(place.checkpoint("run", 4)).unwrap().len();
+    cut(4, length / 2);
+    let said = info("run");
+    assert_eq!(said.status.code(), Some(0));
+    let table = text(&said.stdout);
+    assert_says(&table, &["2 of 4, not finished", &newer, "--resume run"]);
+    assert!(!table.contains(&older), "{table}");
+
+    cut(2, 100);
+    let said = info("run");
+    assert_eq!(said.status.code(), Some(1));
+    let table = text(&said.stdout);
+    assert_says(&table, &["none that can be used", &newer, &older]);
+    assert!(!table.contains("--resume"), "{table}");
+    let sentence = text(&said.stderr);
+    assert_says(&sentence, &[&newer, "no checkpoint of this run is whole"]);
+    let said = info("run --json");
+    assert_eq!(said.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(json["checkpoint"], serde_json::Value::Null);
+    assert_eq!(json["problems"].as_array().unwrap().len(), 2);
 }
 
 /// Runs that write losses alone. Every fifth iteration takes most memory, for its gradient penalty, before
