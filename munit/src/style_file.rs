@@ -51,12 +51,29 @@ pub fn read(path: &Path, style_dim: usize) -> Result<BTreeMap<String, NamedStyle
     Ok(styles)
 }
 
+/// Whether a style may be given this name: results in a style go into a file or folder of its name. Models
+/// of other makers may have styles of other names.
+///
+/// # Errors
+/// [`Error::Style`] for a name that a model could not hold or that cannot be a file's.
+pub fn check_new_name(name: &str) -> Result<()> {
+    check_style_name(name)?;
+    match name.contains(['/', '\\']) || name.starts_with('.') {
+        true => Err(Error::Style(format!(
+            "a style cannot be called {name:?}, since translations are written under the names of their \
+             styles; choose a name without / and \\ and without a dot at its beginning"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Adds a style to the file at `path`, or replaces the one of that name.
 ///
 /// # Errors
-/// As [`read`]; [`Error::Style`] for a name that a model could not hold; [`Error::Io`] if the file
-/// cannot be written, which leaves it as it was.
+/// As [`read`] and [`check_new_name`]; [`Error::Io`] if the file cannot be written, which leaves it as it
+/// was.
 pub fn add(path: &Path, name: &str, style: NamedStyle) -> Result<()> {
+    check_new_name(name)?;
     let mut styles = read(path, style.code.len())?;
     styles.insert(name.to_owned(), style);
     write(path, &styles)

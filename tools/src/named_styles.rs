@@ -180,8 +180,9 @@ impl NamedStyles {
     /// Adds a style, or, with `replace`, takes it in the place of the one of its name.
     ///
     /// # Errors
-    /// A name that is taken, without `replace`.
+    /// A name that is taken, without `replace`; one that [`style_file::check_new_name`] refuses.
     pub fn add(&mut self, name: &str, style: NamedStyle, replace: bool) -> Result<()> {
+        style_file::check_new_name(name)?;
         let place = self.place();
         let styles = self.styles();
         ensure!(
@@ -195,9 +196,10 @@ impl NamedStyles {
     /// Gives a style another name.
     ///
     /// # Errors
-    /// A style that is not there, a name that is taken.
+    /// A style that is not there, a name that is taken, one that [`style_file::check_new_name`] refuses.
     pub fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         self.check_present(from)?;
+        style_file::check_new_name(to)?;
         let place = self.place();
         let styles = self.styles();
         ensure!(

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use munit::StyleCode;
 use munit::config::{Direction, Domain, Family};
 use munit::model_file::{FORMAT_VERSION, Model, ModelMetadata, NamedStyle};
 use munit::networks::Generator;
+use munit::{StyleCode, style_file};
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint::Checkpoint;
@@ -60,10 +60,9 @@ impl FromStr for StyleRequest {
         } else {
             StyleOrigin::Picture(PathBuf::from(origin))
         };
-        Ok(Self {
-            name: name.trim().to_owned(),
-            origin,
-        })
+        let name = name.trim().to_owned();
+        style_file::check_new_name(&name).map_err(|error| error.to_string())?;
+        Ok(Self { name, origin })
     }
 }
 

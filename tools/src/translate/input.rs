@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use munit::style_file;
 use safetensors::{Dtype, SafeTensors};
 use tch::{Kind, Tensor};
 
@@ -113,20 +114,17 @@ impl Input {
     /// Where the result in a style goes, if results in several go into the folder `output`.
     ///
     /// # Errors
-    /// A style whose name is no file name; tensors, which have no name.
+    /// Tensors, which have no name.
     pub fn output_in_style(&self, output: &Path, style: &str) -> Result<PathBuf> {
-        ensure!(
-            !style.contains(['/', '\\', '\0']) && !style.starts_with('.'),
-            "the style {style:?} cannot be a file's name; rename it with munit-style"
-        );
+        let style = file_name(style);
         match self {
             Self::Picture(path) => {
                 let ending = path.extension().unwrap_or("png".as_ref());
-                Ok(output::writable_name(output.join(named(style, ending))))
+                Ok(output::writable_name(output.join(named(&style, ending))))
             }
             Self::Video(path) => {
                 let ending = path.extension().filter(|_| has_writable_name(path));
-                Ok(output.join(named(style, ending.unwrap_or("mp4".as_ref()))))
+                Ok(output.join(named(&style, ending.unwrap_or("mp4".as_ref()))))
             }
             Self::Folder(_) => Ok(output.join(style)),
             Self::Tensor(_) => bail!("tensors are translated in one style; leave --all-styles out"),
@@ -179,6 +177,25 @@ impl Input {
         }
         Ok(())
     }
+}
+
+/// The name of a file or folder for the style `style`: its own, unless [`style_file::check_new_name`] would
+/// not let it be given. Of other names all but letters, digits and `-._` is written as in addresses (`%2F`
+/// for `/`), and so is a dot at the beginning.
+fn file_name(style: &str) -> String {
+    if style_file::check_new_name(style).is_ok() {
+        return style.to_owned();
+    }
+    let mut name = String::new();
+    for (index, byte) in style.bytes().enumerate() {
+        match byte {
+            b'.' if index == 0 => name += "%2E",
+            b'-' | b'.' | b'_' => name.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => name.push(char::from(byte)),
+            _ => name += &format!("%{byte:02X}"),
+        }
+    }
+    name
 }
 
 /// Where the translation of tensor `index` of several goes in `folder`.

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
-use munit::{Direction, Model, ModelMetadata, StyleCode};
+use munit::{Direction, Model, ModelMetadata, StyleCode, style_file};
 use serde::Serialize;
 
 use crate::data::tensor_to_rgb;
@@ -456,6 +456,14 @@ impl<'a> Job<'a> {
                 Ok(output)
             })
             .collect::<Result<Vec<_>>>()?;
+        for ((name, _), output) in styles.iter().zip(&outputs) {
+            if style_file::check_new_name(name).is_err() {
+                self.tell_once(Some(&format!(
+                    "the style {name:?} cannot be a file's name; what is translated in it goes to {}",
+                    output.display()
+                )));
+            }
+        }
         if !self.request.replace {
             refuse_existing(outputs.iter().flat_map(|output| input.results(output)))?;
         }

@@ -183,6 +183,32 @@ fn own_styles_go_before_the_models_and_are_renamed_and_deleted() {
 }
 
 #[test]
+fn a_name_that_cannot_be_a_file_s_is_refused() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    for name in ["a/b", "..", "../../escape", "a\\b", ".hidden"] {
+        for arguments in [
+            format!("add model.safetensors {name} --seed 1"),
+            format!("add model.safetensors {name} --seed 1 --into-model new.safetensors"),
+            format!("rename model.safetensors warm {name} --into-model new.safetensors"),
+        ] {
+            let message = place.fail(&arguments);
+            assert!(
+                message.contains("cannot be called"),
+                "{arguments}: {message}"
+            );
+        }
+    }
+    assert!(!place.path("model.styles.json").exists());
+    assert!(!place.path("new.safetensors").exists());
+    // A file of former times may have one, which can be renamed.
+    let saved = r#"{"a/b": {"domain": "b", "code": [1, 2, 3]}}"#;
+    std::fs::write(place.path("model.styles.json"), saved).unwrap();
+    place.succeed("add model.safetensors dusk --seed 1");
+    place.succeed("rename model.safetensors a/b a-b");
+    assert_near(&code(&place, "model.safetensors", "a-b"), &[1.0, 2.0, 3.0]);
+}
+
+#[test]
 fn where_nothing_can_be_written_beside_a_model_it_is_said_what_to_do() {
     let place = workplace(&Tiny::new(Family::Munit).model);
     // No file can be made in this folder, not even by root.

@@ -414,6 +414,33 @@ fn every_named_style_gets_a_file_or_a_folder() {
 }
 
 #[test]
+fn a_style_whose_name_cannot_be_a_file_s_does_not_stop_the_others() {
+    let mut model = Tiny::new(Family::Munit).model;
+    for (name, first) in [("../a b", 1.0), ("..", 2.0)] {
+        let mut style = model.metadata.styles["warm"].clone();
+        style.code[0] = first;
+        model.metadata.styles.insert(name.to_owned(), style);
+    }
+    let place = workplace(&model);
+    place.picture("in.png", 40, 32);
+    place.picture("in/one.png", 32, 32);
+    let output = place.run("model.safetensors in.png out --all-styles");
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        r#"the style "../a b" cannot be a file's name; what is translated in it goes to out/%2E.%2Fa%20b.png"#,
+        r#"the style ".." cannot be a file's name"#,
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    for name in ["warm.png", "%2E.%2Fa%20b.png", "%2E..png"] {
+        assert!(place.path("out").join(name).is_file(), "{name}");
+    }
+    place.succeed("model.safetensors in folders --all-styles");
+    assert!(place.path("folders/%2E.%2Fa%20b/one.png").is_file());
+}
+
+#[test]
 fn the_original_stands_on_the_left() {
     let place = workplace(&Tiny::new(Family::Munit).model);
     let original = place.picture("in.png", 40, 32);
