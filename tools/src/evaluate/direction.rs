@@ -15,7 +15,7 @@ use super::Request;
 use super::figure::{DirectionReport, Figure, Histogram, LeftOut};
 use super::frechet::frechet_distance;
 use super::kernel::kernel_distance;
-use super::pictures::{PictureFolder, Pictures};
+use super::pictures::{PictureFolder, Pictures, Told};
 use super::scores::{
     ClassProbabilities, conditional_inception_score, decibels, inception_score, mean, share_below,
 };
@@ -48,6 +48,7 @@ pub(super) struct DirectionRun<'a> {
     pub backbones: &'a [Backbone],
     pub direction: Direction,
     pub size: usize,
+    pub told: &'a Told,
 }
 
 /// What one backbone saw.
@@ -95,7 +96,7 @@ impl DirectionRun<'_> {
         let _no_grad = tch::no_grad_guard();
         let (source, target) = (self.direction.source(), self.direction.target());
         let [inputs, real] = [source, target]
-            .map(|domain| PictureFolder::find(pictures, domain, &self.request.model));
+            .map(|domain| PictureFolder::find(pictures, domain, &self.request.model, self.told));
         let (inputs, real) = (inputs?, real?);
         let mut translator = Translator::new(
             self.model,
@@ -146,10 +147,12 @@ impl DirectionRun<'_> {
             progress.advance(index as u64);
             Ok(())
         };
-        let count =
-            inputs.for_each_batch(self.request.inputs, &self.framing(source), |pictures| {
-                pictures.iter().try_for_each(&mut look)
-            })?;
+        let count = inputs.for_each_batch(
+            self.request.inputs,
+            &self.framing(source),
+            self.told,
+            |pictures| pictures.iter().try_for_each(&mut look),
+        )?;
         progress.finish();
         let real_count = self.look_at_real_pictures(&real, target, &mut seen)?;
 
@@ -260,7 +263,7 @@ impl DirectionRun<'_> {
         Ok(Some([reconstruction, cycle]))
     }
 
-    /// Returns how many there were.
+    /// Returns how many there were; none are looked at without a backbone.
     fn look_at_real_pictures(
         &self,
         folder: &PictureFolder,
@@ -268,26 +271,31 @@ impl DirectionRun<'_> {
         seen: &mut [Seen],
     ) -> Result<usize> {
         if self.backbones.is_empty() {
-            return Ok(folder.len().min(self.request.real));
+            return Ok(0);
         }
-        folder.for_each_batch(self.request.real, &self.framing(target), |batch| {
-            let batch = Tensor::f_stack(batch, 0)?;
-            for (backbone, seen) in self.backbones.iter().zip(seen.iter_mut()) {
-                let wanted = Wanted {
-                    content: false,
-                    logits: false,
-                    ..WANTED
-                };
-                let device = backbone.device();
-                let activations = backbone.activations(&batch.f_to_device(device)?, wanted)?;
-                seen.real_features.extend(features(&activations)?);
-                if backbone.can().perceptual {
-                    seen.real_diversity
-                        .extend(neighbours(&activations, batch.size()[0])?);
+        folder.for_each_batch(
+            self.request.real,
+            &self.framing(target),
+            self.told,
+            |batch| {
+                let batch = Tensor::f_stack(batch, 0)?;
+                for (backbone, seen) in self.backbones.iter().zip(seen.iter_mut()) {
+                    let wanted = Wanted {
+                        content: false,
+                        logits: false,
+                        ..WANTED
+                    };
+                    let device = backbone.device();
+                    let activations = backbone.activations(&batch.f_to_device(device)?, wanted)?;
+                    seen.real_features.extend(features(&activations)?);
+                    if backbone.can().perceptual {
+                        seen.real_diversity
+                            .extend(neighbours(&activations, batch.size()[0])?);
+                    }
                 }
-            }
-            Ok(())
-        })
+                Ok(())
+            },
+        )
     }
 
     fn say_what_is_missing(&self, report: &mut DirectionReport) {

@@ -189,19 +189,32 @@ pub struct DirectionReport {
     pub sheet: Option<image::RgbImage>,
 }
 
+impl DirectionReport {
+    /// How many real pictures there are to compare with, and where.
+    pub(super) fn compared_with(&self) -> String {
+        match self.real {
+            0 => "no real pictures to compare with, which needs a --backbone".to_owned(),
+            real => format!(
+                "{} of {} to compare with",
+                counted(real as u64, "real picture"),
+                self.real_folder.display()
+            ),
+        }
+    }
+}
+
 impl fmt::Display for DirectionReport {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         writeln!(
             formatter,
-            "{} to {} ({}): {} of {} in {}, {} of {} to compare with",
+            "{} to {} ({}): {} of {} in {}, {}",
             self.from,
             self.to,
             self.direction.name(),
             counted(self.inputs as u64, "input"),
             self.input_folder.display(),
             counted(self.styles as u64, "style"),
-            counted(self.real as u64, "real picture"),
-            self.real_folder.display()
+            self.compared_with()
         )?;
         figures(formatter, &self.figures)?;
         left_out(formatter, &self.left_out)

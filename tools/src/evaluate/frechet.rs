@@ -22,7 +22,7 @@ pub fn frechet_distance(left: &Tensor, right: &Tensor) -> Result<f64> {
         .map(|root| Ok(root.f_square()?.f_sum(Kind::Double)?.f_double_value(&[])?));
     let [left_trace, right_trace]: [Result<f64>; 2] = traces;
     let product = left_root.f_matmul(&right_root.f_tr()?)?;
-    let shared = product.f_nuclear_norm(false)?;
+    let shared = product.f_linalg_norm_ord_str("nuc", [0, 1].as_slice(), false, None)?;
     let distance = between.f_double_value(&[])? + left_trace? + right_trace?
         - 2.0 * shared.f_double_value(&[])?;
     // Rounding may leave less than nothing between equal sets.

@@ -34,6 +34,7 @@ pub use motion::Motion;
 pub use page::{evaluation_page, pairs_page, write_page};
 pub use pairs::{PairsReport, PairsRequest, evaluate_pairs};
 pub use pictures::Pictures;
+use pictures::Told;
 use video::VideoRun;
 pub use video::{PairFigures, VideoReport};
 
@@ -180,6 +181,7 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         }
         None => Vec::new(),
     };
+    let told = Told::default();
     let directions = match &request.pictures {
         Some(pictures) => directions
             .into_iter()
@@ -190,6 +192,7 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
                     backbones: &backbones,
                     direction,
                     size: size as usize,
+                    told: &told,
                 };
                 run.run(pictures)
             })

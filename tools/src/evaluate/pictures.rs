@@ -1,5 +1,7 @@
 //! The pictures that a model is evaluated on.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
@@ -8,7 +10,7 @@ use rayon::prelude::*;
 use tch::Tensor;
 
 use crate::data::{Framing, Source, load_picture};
-use crate::program::{counted, sentence};
+use crate::program::{counted, sentence, tell};
 use crate::run::{RunFolder, data_layout};
 
 /// Pictures that are held in memory at a time.
@@ -23,6 +25,20 @@ pub enum Pictures {
     Folders([PathBuf; 2]),
 }
 
+/// What has been told of pictures, each thing once: the inputs of one direction are what is compared with in
+/// the other.
+#[derive(Default)]
+pub struct Told(RefCell<BTreeSet<String>>);
+
+impl Told {
+    /// Tells why a picture is passed over.
+    fn skipped(&self, problem: String) {
+        if self.0.borrow_mut().insert(problem.clone()) {
+            tell(&format!("munit-evaluate: skipped {problem}"));
+        }
+    }
+}
+
 /// Pictures of one domain, in the order of their names.
 pub struct PictureFolder {
     /// Where they lie.
@@ -33,11 +49,11 @@ pub struct PictureFolder {
 }
 
 impl PictureFolder {
-    /// The pictures of `domain` on which `model` is evaluated.
+    /// The pictures of `domain` on which `model` is evaluated. What cannot be looked at is `told`.
     ///
     /// # Errors
     /// A sentence that names the folder.
-    pub fn find(pictures: &Pictures, domain: Domain, model: &Path) -> Result<Self> {
+    pub fn find(pictures: &Pictures, domain: Domain, model: &Path, told: &Told) -> Result<Self> {
         let letter = match domain {
             Domain::A => "A",
             Domain::B => "B",
@@ -65,7 +81,7 @@ impl PictureFolder {
         };
         let (mut paths, unreadable) = Source::Folder(folder.clone()).candidates()?;
         for skipped in unreadable {
-            eprintln!("munit-evaluate: skipped {skipped}");
+            told.skipped(skipped.to_string());
         }
         paths.sort();
         ensure!(
@@ -102,7 +118,7 @@ impl PictureFolder {
 
     /// Shows at most `count` of them, evenly spread, to `look`, some at a time, each [C, H, W] in
     /// [-1, 1]: shorter side resized to the framing's size, the middle cut out. What cannot be read
-    /// is told and passed over. Returns how many could be read.
+    /// is `told`, and the next that is not chosen stands in for it. Returns how many could be read.
     ///
     /// # Errors
     /// Those of `look`; a sentence that names the folder, if none can be read.
@@ -110,24 +126,33 @@ impl PictureFolder {
         &self,
         count: usize,
         framing: &Framing,
+        told: &Told,
         mut look: impl FnMut(&[Tensor]) -> Result<()>,
     ) -> Result<usize> {
-        let count = count.min(self.paths.len());
-        let chosen: Vec<&PathBuf> = (0..count)
-            .map(|index| &self.paths[index * self.paths.len() / count])
-            .collect();
+        let all = self.paths.len();
+        let count = count.min(all);
+        let chosen: Vec<usize> = (0..count).map(|index| index * all / count).collect();
+        let mut taken: BTreeSet<usize> = chosen.iter().copied().collect();
+        let load = |index: usize| load_picture(&self.paths[index], framing);
+        let readable = |picture: Result<Tensor>| {
+            picture
+                .map_err(|problem| told.skipped(sentence(&problem)))
+                .ok()
+        };
         let mut read = 0;
-        for paths in chosen.chunks(BATCH) {
-            let loaded: Vec<Result<Tensor>> = paths
-                .par_iter()
-                .map(|path| load_picture(path, framing))
-                .collect();
+        for batch in chosen.chunks(BATCH) {
+            let loaded: Vec<Result<Tensor>> = batch.par_iter().map(|&index| load(index)).collect();
             let mut pictures = Vec::new();
-            for picture in loaded {
-                match picture {
-                    Ok(picture) => pictures.push(picture),
-                    Err(problem) => eprintln!("munit-evaluate: skipped: {}", sentence(&problem)),
+            for (&index, picture) in batch.iter().zip(loaded) {
+                let mut picture = readable(picture);
+                let mut others = (index..all).chain(0..index);
+                while picture.is_none() {
+                    let Some(other) = others.find(|other| taken.insert(*other)) else {
+                        break;
+                    };
+                    picture = readable(load(other));
                 }
+                pictures.extend(picture);
             }
             if !pictures.is_empty() {
                 look(&pictures)?;
@@ -138,7 +163,7 @@ impl PictureFolder {
             read > 0,
             "{}: nothing in it could be read, of {}",
             self.folder.display(),
-            counted(count as u64, "picture")
+            counted(all as u64, "picture")
         );
         Ok(read)
     }

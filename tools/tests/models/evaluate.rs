@@ -389,6 +389,38 @@ fn real_pictures_are_as_many_as_are_asked_for_spread_over_the_folder() {
 }
 
 #[test]
+fn others_stand_in_for_pictures_that_cannot_be_read() {
+    let place = Place::new(&Tiny::new(Family::Munit).model);
+    let broken =
+        ["A/0b", "A/1b", "A/2a", "A/2b", "B/0b", "B/9"].map(|name| format!("data/test{name}.jpg"));
+    for name in &broken {
+        std::fs::write(place.place.path(name), "no picture").unwrap();
+    }
+    let evaluate = |backbone: &str| {
+        let output = place.place.run(&format!(
+            "model.safetensors data --size 32 --inputs 4 --real 9 --styles 1 --json {backbone}"
+        ));
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!told.contains("Warning"), "{told}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let counts = ["inputs", "real"].map(|key| {
+            let directions = report["directions"].as_array().unwrap().iter();
+            directions.map(|one| one[key].as_u64().unwrap()).collect()
+        });
+        (counts, told)
+    };
+    // Each is told once, though it is an input in one direction and real in the other.
+    let (counts, told): ([Vec<u64>; 2], String) = evaluate("--backbone backbone.safetensors");
+    assert_eq!(counts, [[4, 4], [4, 4]]);
+    for name in &broken {
+        assert_eq!(told.matches(name).count(), 1, "{name}: {told}");
+    }
+    // Without one nothing real is looked at.
+    assert_eq!(evaluate("").0, [[4, 4], [0, 0]]);
+}
+
+#[test]
 fn what_cannot_be_had_is_said() {
     let keys = |report: &Value, list: &str, key: &str| -> Vec<String> {
         let entries = report[list].as_array().unwrap().iter();

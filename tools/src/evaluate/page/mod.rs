@@ -131,11 +131,7 @@ impl Page {
                 report.input_folder.display(),
                 counted(report.styles as u64, "style")
             ),
-            format!(
-                "{} of {} to compare with",
-                counted(report.real as u64, "real picture"),
-                report.real_folder.display()
-            ),
+            report.compared_with(),
         ]);
         self.figures(&report.figures);
         self.left_out(&report.left_out);
