@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
 use crate::augmentation::Augmentation;
+use crate::config_text;
 use crate::data::Framing;
 use crate::loss_names;
 use crate::recipe::{Recipe, Task, overlaid};
@@ -492,17 +493,17 @@ impl TrainConfig {
         architecture: Option<&Architecture>,
     ) -> Result<Self> {
         // First as it is, since only so a problem has its line.
-        let published: Self = serde_yaml_ng::from_str(text).map_err(explain)?;
+        let (published, text) = config_text::read::<Self>(text)?;
         let recipe = recipe.unwrap_or(published.recipe);
         let config = match (recipe, architecture) {
             (Recipe::Classic, None) => Self {
                 recipe,
                 ..published
             },
-            (_, None) => overlaid(text, &Self::default(), &Self::of_recipe(recipe))?,
+            (_, None) => overlaid(&text, &Self::default(), &Self::of_recipe(recipe))?,
             (_, Some(architecture)) => {
                 let defaults = Self::of_recipe(recipe).with_architecture(architecture);
-                overlaid(text, &Self::default(), &defaults)?
+                overlaid(&text, &Self::default(), &defaults)?
             }
         };
         config.check()?;
@@ -882,76 +883,6 @@ impl TrainConfig {
     }
 }
 
-/// From this likeness on, which is 1 for the same, a known key may have been meant by an unknown one.
-const NEAR: f64 = 0.75;
-
-/// serde's message in the words of a person who writes a configuration.
-fn explain(error: serde_yaml_ng::Error) -> anyhow::Error {
-    let text = error.to_string();
-    let explained = explain_unknown_key(&text).or_else(|| explain_value(&text));
-    anyhow::anyhow!(explained.unwrap_or(text))
-}
-
-/// A value of another kind than its key has.
-fn explain_value(text: &str) -> Option<String> {
-    let (text, place) = match text.rsplit_once(" at line ") {
-        Some((text, place)) => (text, format!(" (line {place})")),
-        None => (text, String::new()),
-    };
-    let plain = |quoted: &str| quoted.replace('`', "");
-    if let Some((before, after)) = text.split_once("unknown variant ") {
-        let (found, known) = after.split_once(", expected ")?;
-        let known = known.strip_prefix("one of ").unwrap_or(known);
-        let (found, known) = (plain(found), plain(known));
-        return Some(format!(
-            "{before}{found} is not known; known are {known}{place}"
-        ));
-    }
-    let (before, after) = text.split_once("invalid type: ")?;
-    let (found, wanted) = after.rsplit_once(", expected ")?;
-    let found = match found {
-        "unit value" => "nothing".to_owned(),
-        "sequence" => "a list".to_owned(),
-        "map" => "keys with values".to_owned(),
-        _ => {
-            let kinds = ["integer ", "floating point ", "boolean ", "string "];
-            let value = kinds.iter().find_map(|kind| found.strip_prefix(kind));
-            plain(value?).trim_end_matches(" as u128").to_owned()
-        }
-    };
-    let wanted = match wanted {
-        "u64" | "usize" => "a whole number, 0 or more",
-        "i64" => "a whole number",
-        "f64" => "a number",
-        "a boolean" => "true or false",
-        "a sequence" => "a list in square brackets",
-        "path string" => "a path",
-        _ if wanted.starts_with("struct ") => "lines of the form key: value below it",
-        other => other,
-    };
-    Some(format!("{before}expected {wanted}, found {found}{place}"))
-}
-
-/// A key that there is not; of all known ones, a person wants the one that was meant.
-fn explain_unknown_key(text: &str) -> Option<String> {
-    let (before, after) = text.split_once("unknown field `")?;
-    let (unknown, known) = after.split_once('`')?;
-    let likeness = |key: &str| strsim::jaro_winkler(unknown, key);
-    let nearest = known
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-        .filter(|key| likeness(key) >= NEAR)
-        .map_or(String::new(), |key| {
-            format!("; the nearest known key is {key}")
-        });
-    let place = after
-        .rsplit_once(" at ")
-        .map_or(String::new(), |(_, place)| format!(" ({place})"));
-    Some(format!("{before}unknown key {unknown}{place}{nearest}"))
-}
-
 #[cfg(test)]
 impl TrainConfig {
     /// Of networks that train in no time.
@@ -1270,7 +1201,7 @@ mod tests {
         assert!(text.starts_with("dis: unknown key num_scale"), "{text}");
         assert!(text.ends_with("nearest known key is num_scales"), "{text}");
         // Not where none is near.
-        let text = message("gibber: [");
+        let text = message("gibber: 1");
         assert_eq!(text, "unknown key gibber");
     }
 

@@ -8,6 +8,7 @@ pub mod buffers;
 pub(crate) mod chart;
 pub mod checkpoint;
 pub mod config;
+mod config_text;
 pub mod consistency;
 pub mod crowding;
 pub mod data;

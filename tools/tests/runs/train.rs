@@ -1190,7 +1190,11 @@ fn unusable_configurations_are_explained() {
             folder.replace("vgg_w: 0", "vgg_w: 1\nvgg_weights: wrong.yaml"),
             &["wrong.yaml", "VGG-16"],
         ),
-        ("lr: [".to_owned(), &["line 1"]),
+        ("foo: [\n".to_owned(), &["broken YAML: ", "line 2"]),
+        (
+            folder.replace("vgg_w: 0", "vgg_w: 0\nlr: 1"),
+            &["lr is given more than once, in the lines 18 and 28;"],
+        ),
         ("a picture?".to_owned(), &["key: value"]),
     ] {
         fs::write(place.path("wrong.yaml"), text).unwrap();
