@@ -9,7 +9,7 @@ use serde::Serialize;
 use tch::Device;
 
 use super::folder::RunFolder;
-use super::perceptual::load_perceptual;
+use super::perceptual::{load_perceptual, unused_perceptual};
 use super::pictures::data_layout;
 use super::places::pictures_not_found;
 use super::problem::explain;
@@ -70,7 +70,12 @@ pub fn check(
     let sets = Sets::scan(&layout, folder.map(RunFolder::path), config.is_paired())
         .map_err(|problem| pictures_not_found(problem, resume))?;
     load_perceptual(&config, Device::Cpu)?;
-    let preflight = Preflight::complete(sets.clone(), &config, progress)?;
+    let unused = match resume {
+        true => None,
+        false => unused_perceptual(&config)?,
+    };
+    let mut preflight = Preflight::complete(sets.clone(), &config, progress)?;
+    preflight.report.notes.extend(unused);
     let inputs = folder.map(RunFolder::input_sheet);
     if let Some(path) = &inputs {
         save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;

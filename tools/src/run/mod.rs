@@ -38,7 +38,7 @@ use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer};
 use beginning::first_trainer;
 use folder::Unbegun;
-use perceptual::load_perceptual;
+use perceptual::{load_perceptual, unused_perceptual};
 use pictures::choose_samples;
 use places::{pictures_not_found, with_absolute_paths};
 use problem::explain;
@@ -93,6 +93,9 @@ pub fn run(
     // Before anything is taken of it that the run is estimated to need.
     let free = free_memory(device);
     // Before pictures are read and a folder is made.
+    if !resume && let Some(note) = unused_perceptual(&config)? {
+        eprintln!("munit-train: {note}");
+    }
     let perceptual = load_perceptual(&config, device)?;
     let folders = folder.create()?;
     let lock_file = folder.lock_file();

@@ -1,10 +1,34 @@
 //! The network of the perceptual loss.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tch::Device;
 
 use crate::config::TrainConfig;
 use crate::perceptual::PerceptualNetwork;
+
+/// What to say where `config` names a network that nothing is computed in.
+///
+/// # Errors
+/// There is no such file.
+pub(super) fn unused_perceptual(config: &TrainConfig) -> Result<Option<String>> {
+    let Some(path) = config
+        .vgg_weights
+        .as_ref()
+        .filter(|_| !config.is_perceptual())
+    else {
+        return Ok(None);
+    };
+    ensure!(
+        path.is_file(),
+        "{}: there is no such file for the perceptual loss (--vgg-weights)",
+        path.display()
+    );
+    Ok(Some(format!(
+        "the network {} (--vgg-weights) is not used, since no loss is computed in it; give one a weight with \
+         --perceptual, --perceptual-style or --perceptual-paired",
+        path.display()
+    )))
+}
 
 /// The network that `config` names; `None` if it has no perceptual loss.
 ///

@@ -156,6 +156,14 @@ fn a_check_needs_no_folder_and_refuses_what_a_run_would_refuse() {
     for (arguments, parts) in [
         ("--check --a missing --b missing", &["missing"][..]),
         ("--check --size 30", &["--size is 30"]),
+        (
+            "--check --vgg-weights missing",
+            &["missing: there is no such file", "--vgg-weights"],
+        ),
+        (
+            "--out run --vgg-weights missing",
+            &["missing: there is no such file"],
+        ),
         ("--check --resume nothing", &["no run of munit-train"]),
         ("--check --out datasets", &["not of a run"]),
         (
@@ -178,6 +186,19 @@ fn a_check_needs_no_folder_and_refuses_what_a_run_would_refuse() {
         &text(&output.stderr),
         &["'-3' for '--seed <N>': a seed is a whole number from 0 on"],
     );
+
+    // A file that is there, but that nothing asks for.
+    let unused = "--vgg-weights datasets/shapes/list_trainA.txt";
+    let note = "is not used, since no loss is computed in it; give one a weight with --perceptual,";
+    assert_says(&checked(&place, unused), &["note: the network ", note]);
+    let errors = succeeded(place.train(&format!("--out unused {unused}")));
+    assert_says(&errors, &["munit-train: the network datasets/", note]);
+    let domain = |given: &str, sentence: &str| {
+        let given = format!("{given} datasets/shapes/trainA --check");
+        assert_says(&failed(place.run(MUNIT_TRAIN, &given)), &[sentence]);
+    };
+    domain("--a", "no pictures of domain b: give --b FOLDER");
+    domain("--b", "no pictures of domain a: give --a FOLDER");
 
     let blank = place.path("blank");
     fs::create_dir(&blank).unwrap();
