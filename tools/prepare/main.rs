@@ -36,7 +36,7 @@ use munit_tools::data::{Skipped, lies_inside};
 use munit_tools::prepare::background::is_plain;
 use munit_tools::prepare::cutout;
 use munit_tools::prepare::edges::{EdgeOptions, draw_edges};
-use munit_tools::prepare::folder::{self, Format, PictureFile, Scaling};
+use munit_tools::prepare::folder::{self, Enlarged, Format, PictureFile, Scaling};
 use munit_tools::prepare::illustrate::{PrintStyle, illustrate};
 use munit_tools::program;
 use serde::Serialize;
@@ -210,7 +210,7 @@ struct SplitArguments {
     /// Folder for the second part
     second: PathBuf,
     /// Percentage of the set that goes to the first part
-    #[arg(long, default_value_t = 50.0, value_parser = percentage)]
+    #[arg(long, default_value_t = 50.0, value_parser = part)]
     share: f32,
     /// Keep the frames of a video (NAME-000001, NAME-000002, …) in the same part
     #[arg(long)]
@@ -428,8 +428,8 @@ fn dedupe(arguments: &DedupeArguments) -> Result<()> {
     show_skipped(&skipped);
     // The standard output is JSON, or ends with what was done.
     let done = format!(
-        "{} files copied to {}, {} left out as repetitions",
-        kept.len() - skipped.len(),
+        "{} copied to {}, {} left out as repetitions",
+        program::counted((kept.len() - skipped.len()) as u64, "file"),
         output.display(),
         repeats.len()
     );
@@ -484,6 +484,7 @@ fn split(arguments: &SplitArguments) -> Result<()> {
                     folder: output.to_owned(),
                     written: files.len() - skipped.len(),
                     left_out: 0,
+                    enlarged: None,
                 },
                 skipped,
             )
@@ -491,7 +492,11 @@ fn split(arguments: &SplitArguments) -> Result<()> {
         if !arguments.json {
             program::print_line(&match arguments.size {
                 Some(_) => one.to_string(),
-                None => format!("{} files copied to {}", one.written, output.display()),
+                None => format!(
+                    "{} copied to {}",
+                    program::counted(one.written as u64, "file"),
+                    output.display()
+                ),
             })?;
         }
         listed.skipped.extend(skipped);
@@ -569,6 +574,7 @@ fn convert_into(
         "folder": made.folder,
         "written": made.written,
         "left_out": made.left_out,
+        "enlarged": made.enlarged,
         "skipped": named(&skipped),
         "seconds": begin.elapsed().as_secs_f64(),
     }))
@@ -584,6 +590,15 @@ fn convert(
 ) -> Result<(Made, Vec<Skipped>)> {
     let converted = folder::convert(files, output, format, scaling, draw)?;
     show_skipped(&converted.skipped);
+    if let Some(enlarged) = converted.enlarged {
+        eprintln!(
+            "munit-prepare: {} of {} enlarged, up to {:.1} times, which adds no detail; a smaller size, or larger \
+             pictures, would be better",
+            enlarged.pictures,
+            program::counted(files.len() as u64, "picture"),
+            enlarged.most
+        );
+    }
     if converted.written == 0 {
         bail!("in none of the pictures a single thing stands out clearly from its background");
     }
@@ -591,6 +606,7 @@ fn convert(
         folder: output.to_owned(),
         written: converted.written,
         left_out: files.len() - converted.skipped.len() - converted.written,
+        enlarged: converted.enlarged,
     };
     Ok((made, converted.skipped))
 }
@@ -603,6 +619,9 @@ struct Made {
     written: usize,
     /// Pictures in which no single thing stands out.
     left_out: usize,
+    /// Pictures that had to be enlarged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    enlarged: Option<Enlarged>,
 }
 
 impl Display for Made {
@@ -699,8 +718,13 @@ fn share(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 1.0)
 }
 
-fn percentage(text: &str) -> Result<f32, String> {
+fn part(text: &str) -> Result<f32, String> {
     number_between(text, 0.0, 100.0)
+        .ok()
+        .filter(|share| 0.0 < *share && *share < 100.0)
+        .ok_or_else(|| {
+            "a number between 0 and 100 is expected, and both parts get pictures".to_owned()
+        })
 }
 
 fn fill(text: &str) -> Result<f32, String> {

@@ -271,6 +271,60 @@ fn halves_share_no_picture_and_are_those_of_split() {
 }
 
 #[test]
+fn both_parts_of_a_split_get_pictures() {
+    let set = numbered_set(3);
+    for share in ["0", "100", "-1", "some"] {
+        let share = format!("--share={share}");
+        let output = prepare(&["split", "photos", "first", "second", &share], set.path());
+        assert_eq!(output.status.code(), Some(1));
+        let sentence = String::from_utf8(output.stderr).unwrap();
+        assert!(sentence.contains("between 0 and 100"), "{sentence}");
+        assert!(!set.path().join("first").exists());
+    }
+    let output = prepare(
+        &["split", "photos", "first", "second", "--share", "1"],
+        set.path(),
+    );
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "1 file copied to first\n2 files copied to second\n");
+}
+
+#[test]
+fn pictures_that_are_enlarged_are_counted_once_for_all() {
+    let set = numbered_set(2);
+    let large = image::imageops::resize(&photo(5), 480, 360, image::imageops::FilterType::Nearest);
+    large.save(set.path().join("photos/large.png")).unwrap();
+    let small = image::open(set.path().join("photos/image_00.png")).unwrap();
+    let side = small.width().min(small.height());
+    let told = |arguments: &[&str]| {
+        let output = prepare(arguments, set.path());
+        assert!(output.status.success(), "{output:?}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        (told, String::from_utf8(output.stdout).unwrap())
+    };
+    let size = (2 * side).to_string();
+    let (said, json) = told(&["resize", "photos", "twice", "--size", &size, "--json"]);
+    assert_eq!(said.matches("enlarged").count(), 1, "{said}");
+    assert!(
+        said.contains("2 of 3 pictures enlarged, up to 2.0 times"),
+        "{said}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["enlarged"],
+        serde_json::json!({"pictures": 2, "most": 2.0})
+    );
+    let crop = format!("16x{}", 3 * small.height());
+    let (said, _) = told(&["resize", "photos", "high", "--crop", &crop]);
+    assert!(
+        said.contains("2 of 3 pictures enlarged, up to 3.0 times"),
+        "{said}"
+    );
+    let (said, _) = told(&["resize", "photos", "half", "--crop", "20x20"]);
+    assert!(!said.contains("enlarged"), "{said}");
+}
+
+#[test]
 fn split_keeps_clips_together_and_scales_on_request() {
     let set = tempfile::tempdir().unwrap();
     fs::create_dir(set.path().join("frames")).unwrap();

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use fast_image_resize::{ResizeOptions, Resizer};
@@ -17,6 +18,7 @@ use munit::picture_file::{MAXIMUM_SIDE, PictureError, read_picture};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::data::{Likeness, NearDuplicates, PictureFacts, Skipped, Source};
 use crate::result_file::refuse_existing;
@@ -212,6 +214,21 @@ impl From<Option<u32>> for Scaling {
 }
 
 impl Scaling {
+    /// By how much a picture of `width` and `height` pixels is enlarged: below 1 where it is made smaller, and
+    /// for parts at least by so much.
+    fn factor(self, (width, height): (u32, u32)) -> f64 {
+        let covering = |[across, down]: [u32; 2]| {
+            let [across, down] = [(across, width), (down, height)]
+                .map(|(wanted, own)| f64::from(wanted) / f64::from(own));
+            across.max(down)
+        };
+        match self {
+            Self::AsTheyAre => 1.0,
+            Self::ShorterSide(side) => f64::from(side) / f64::from(width.min(height)),
+            Self::Crop(size) | Self::Part { size, .. } => covering(size),
+        }
+    }
+
     /// The picture that `file` holds, at this size.
     ///
     /// # Errors
@@ -348,7 +365,7 @@ pub fn convert(
 ) -> Result<Converted> {
     let names = output_names(files, format);
     let written = AtomicUsize::new(0);
-    let skipped = for_each_picture(files, names, scaling, |file, name, picture| {
+    let (skipped, enlarged) = for_each_picture(files, names, scaling, |file, name, picture| {
         if let Some(result) = draw(file, picture) {
             format.write(&result, &output.join(name))?;
             written.fetch_add(1, Ordering::Relaxed);
@@ -358,6 +375,7 @@ pub fn convert(
     Ok(Converted {
         written: written.into_inner(),
         skipped,
+        enlarged,
     })
 }
 
@@ -368,6 +386,17 @@ pub struct Converted {
     pub written: usize,
     /// Files that could not be read; they do not stop the work.
     pub skipped: Vec<Skipped>,
+    /// Pictures that were smaller than they were wanted, if there are any.
+    pub enlarged: Option<Enlarged>,
+}
+
+/// Pictures that had to be enlarged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Enlarged {
+    /// How many.
+    pub pictures: usize,
+    /// By how much at most: the factor of their sides.
+    pub most: f64,
 }
 
 /// Copies each picture of the set, as its file is, below `output` under its name.
@@ -378,7 +407,7 @@ pub struct Converted {
 /// When a file cannot be copied, or not one picture could be read.
 pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
     let names = files.iter().map(|file| file.name.clone()).collect();
-    for_each_picture(files, names, Scaling::AsTheyAre, |file, name, _| {
+    let (skipped, _) = for_each_picture(files, names, Scaling::AsTheyAre, |file, name, _| {
         let target = output.join(name);
         make_parent(&target)?;
         let copied = File::open(&file.path).map_err(anyhow::Error::from);
@@ -394,13 +423,14 @@ pub fn copy(files: &[PictureFile], output: &Path) -> Result<Vec<Skipped>> {
                 target.display()
             )
         })
-    })
+    })?;
+    Ok(skipped)
 }
 
 /// Reads each of `files`, brings it to its size, and lets `work` make the result of this name of it.
 /// Works on all cores and shows a bar.
 ///
-/// Returns the files that could not be read.
+/// Returns the files that could not be read, and how many pictures were enlarged.
 ///
 /// # Errors
 /// The first of `work`, or when not one picture could be read.
@@ -409,7 +439,8 @@ fn for_each_picture(
     names: Vec<PathBuf>,
     scaling: Scaling,
     work: impl Fn(&PictureFile, PathBuf, RgbImage) -> Result<()> + Sync,
-) -> Result<Vec<Skipped>> {
+) -> Result<(Vec<Skipped>, Option<Enlarged>)> {
+    let enlarged = Mutex::new(None::<Enlarged>);
     let bar = ProgressBar::new(files.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} pictures, {per_sec}, {eta} left",
     )?);
@@ -417,7 +448,20 @@ fn for_each_picture(
         .par_iter()
         .zip(names)
         .map(|(file, name)| {
-            let picture = read_picture(&file.path).and_then(|picture| scaling.apply(file, picture));
+            let picture = read_picture(&file.path).and_then(|picture| {
+                let factor = scaling.factor(picture.dimensions());
+                let picture = scaling.apply(file, picture)?;
+                if factor > 1.0 {
+                    let mut enlarged = enlarged.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (pictures, most) =
+                        enlarged.map_or((0, factor), |one| (one.pictures, one.most));
+                    *enlarged = Some(Enlarged {
+                        pictures: pictures + 1,
+                        most: most.max(factor),
+                    });
+                }
+                Ok(picture)
+            });
             let skipped = match picture {
                 Ok(picture) => {
                     work(file, name, picture)?;
@@ -439,7 +483,8 @@ fn for_each_picture(
     {
         bail!("there is no picture to work on; {first}");
     }
-    Ok(skipped)
+    let enlarged = enlarged.into_inner();
+    Ok((skipped, enlarged.unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn make_parent(path: &Path) -> Result<()> {
