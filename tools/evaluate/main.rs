@@ -85,7 +85,6 @@ struct ModelArguments {
     ///
     /// Where one of them is missing, trainA or trainB is taken, which is said. Can be left out with
     /// --video, and with --a and --b.
-    #[arg(required_unless_present_any = ["video", "a"])]
     data: Option<PathBuf>,
 
     /// Instead of DATA: folder of pictures of domain a that the model was not trained on
@@ -185,7 +184,7 @@ fn run(arguments: Arguments) -> Result<()> {
     match (arguments.command, arguments.model) {
         (Some(Command::Pairs(arguments)), _) => pairs(arguments),
         (None, Some(arguments)) => model(arguments),
-        (None, None) => bail!("name a model, and a folder of pictures or a clip"),
+        (None, None) => bail!("name a model; {WHAT_ON}"),
     }
 }
 
@@ -213,7 +212,14 @@ fn pairs(arguments: PairsArguments) -> Result<()> {
     }
 }
 
+/// What a model is evaluated on.
+const WHAT_ON: &str = "say on what it is evaluated: DATA, a folder with testA and testB, or --a FOLDER and --b \
+                       FOLDER, pictures of each domain, or --video CLIP";
+
 fn model(arguments: ModelArguments) -> Result<()> {
+    if arguments.data.is_none() && arguments.a.is_none() && arguments.video.is_empty() {
+        bail!(WHAT_ON);
+    }
     arguments
         .page
         .as_deref()

@@ -20,7 +20,7 @@ use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
 use munit::{Direction, Model, ModelMetadata, StyleCode, style_file};
 use serde::Serialize;
 
-use crate::data::tensor_to_rgb;
+use crate::data::{is_picture, tensor_to_rgb};
 use crate::named_styles::own_styles;
 use crate::program::{counted, sentence, tell};
 use crate::report::Progress;
@@ -272,7 +272,20 @@ pub fn translate(request: &Request) -> Result<Translated> {
         request.output.is_some() || request.raw.is_some(),
         "say where the result goes: give OUT, --raw FILE or both"
     );
-    let input = Input::find(&request.input)?;
+    let mut input = Input::find(&request.input)?;
+    if let (Input::Picture(path), Some(output)) = (&input, &request.output)
+        && has_video_name(output)
+        && !request.all_styles
+    {
+        // The result's name tells what an input is that neither its name nor its content tells of.
+        ensure!(
+            !is_picture(path),
+            "{}: this names a video, but {} is a picture; end it in .png, .jpg, .webp, .bmp or .ppm",
+            output.display(),
+            path.display()
+        );
+        input = Input::Video(path.clone());
+    }
     if let Some(raw) = &request.raw {
         refuse_to_replace(raw, &[&request.model, &input::file(&request.input)])?;
     }

@@ -637,6 +637,10 @@ fn mistakes_get_a_sentence() {
     for (arguments, expected) in [
         ("missing.safetensors data", "missing.safetensors"),
         (
+            "model.safetensors",
+            "DATA, a folder with testA and testB, or --a FOLDER and --b FOLDER",
+        ),
+        (
             "model.safetensors nowhere",
             "nowhere: there is neither testA nor trainA",
         ),

@@ -622,6 +622,15 @@ fn a_video_is_translated_frame_by_frame() {
         let message = place.fail(&format!("model.safetensors {arguments}"));
         assert!(message.contains(expected), "{arguments}: {message}");
     }
+    // Only the result's name says that this is a video.
+    std::fs::copy(place.path("clip.avi"), place.path("clip")).unwrap();
+    place.succeed("model.safetensors clip by-result.webm");
+    assert!(place.path("by-result.webm").is_file());
+    let message = place.fail("model.safetensors first.png out.mp4");
+    assert!(
+        message.contains("out.mp4: this names a video, but first.png is a picture"),
+        "{message}"
+    );
     let message = place.fail("model.safetensors text.mp4 out.webm");
     assert!(message.contains("text.mp4 is not a video"), "{message}");
     assert!(!place.path("out.webm").exists());
