@@ -9,7 +9,8 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+    DynamicImage, GrayImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Luma, Rgb,
+    RgbImage, RgbaImage,
 };
 
 /// Pictures whose shorter side has fewer pixels than this cannot be used: the networks halve a
@@ -129,6 +130,14 @@ impl From<ImageError> for PictureError {
 /// # Errors
 /// What is wrong with the file.
 pub fn read_picture(path: &Path) -> Result<RgbImage, PictureError> {
+    Ok(read_picture_with_alpha(path)?.0)
+}
+
+/// The same with how opaque each pixel is, from 0 to 255, where some are not quite.
+///
+/// # Errors
+/// As [`read_picture`].
+pub fn read_picture_with_alpha(path: &Path) -> Result<(RgbImage, Option<GrayImage>), PictureError> {
     check_file(path)?;
     let content = fs::read(path)?;
     without_panic(|| decode(&content))
@@ -266,7 +275,7 @@ fn is_turned(orientation: Orientation) -> bool {
     )
 }
 
-fn decode(content: &[u8]) -> Result<RgbImage, PictureError> {
+fn decode(content: &[u8]) -> Result<(RgbImage, Option<GrayImage>), PictureError> {
     let format = known_format(content)?;
     let mut decoder = decoder(Cursor::new(content), format)?;
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -278,15 +287,18 @@ fn decode(content: &[u8]) -> Result<RgbImage, PictureError> {
 
     let mut picture = DynamicImage::from_decoder(decoder)?;
     picture.apply_orientation(orientation);
-    Ok(if picture.color().has_alpha() {
-        on_white(picture)
-    } else {
-        picture.into_rgb8()
-    })
+    if !picture.color().has_alpha() {
+        return Ok((picture.into_rgb8(), None));
+    }
+    let picture = picture.into_rgba8();
+    let alpha = GrayImage::from_fn(picture.width(), picture.height(), |x, y| {
+        Luma([picture.get_pixel(x, y)[3]])
+    });
+    let is_opaque = alpha.iter().all(|&alpha| alpha == u8::MAX);
+    Ok((on_white(&picture), (!is_opaque).then_some(alpha)))
 }
 
-fn on_white(picture: DynamicImage) -> RgbImage {
-    let picture = picture.into_rgba8();
+fn on_white(picture: &RgbaImage) -> RgbImage {
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let [r, g, b, alpha] = picture.get_pixel(x, y).0;
         let alpha = u32::from(alpha);
@@ -333,7 +345,7 @@ fn jpeg_is_complete(content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use image::codecs::jpeg::JpegEncoder;
-    use image::{ImageBuffer, ImageEncoder, Luma, Rgba, RgbaImage};
+    use image::{ImageBuffer, ImageEncoder, Rgba};
 
     use super::*;
 

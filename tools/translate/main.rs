@@ -131,6 +131,7 @@ Examples:
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
+What is transparent in a picture is translated as if it lay on white, and stays transparent in PNG and WebP.
 Pictures and videos of a folder that cannot be read or translated are listed and skipped. Of a video
 that is damaged or cut off what can be read is translated; what is missing is told, as is sound that
 cannot be kept. The exit code is 1 if nothing could be translated, a video is skipped or breaks off

@@ -14,7 +14,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use image::RgbImage;
+use image::{GrayImage, RgbImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use munit::runtime::{DeviceChoice, Precision, TranslateOptions, Translator};
 use munit::{Direction, Model, ModelMetadata, StyleCode, style_file};
@@ -32,7 +32,7 @@ pub use exact::{ExactTranslator, exact_generator, picture_tensor};
 use input::{Folder, numbered_result};
 pub use input::{Input, refuse_to_replace};
 pub use output::{RAW_NAME, RawOutput, save_picture};
-use picture::open;
+use picture::{open, open_with_alpha};
 pub use style::StyleChoice;
 
 /// Pictures that wait between reading, translating and writing.
@@ -541,12 +541,12 @@ impl<'a> Job<'a> {
     }
 
     fn picture(&mut self, path: &Path) -> Result<Work> {
-        let picture = open(path)?;
+        let (picture, alpha) = open_with_alpha(path)?;
         let translated = self
             .translate(&picture, RAW_NAME)
             .with_context(|| format!("{}: cannot translate", path.display()))?;
         if let (Some(output), Some(translated)) = (&self.output, translated) {
-            output::save_picture(output, &translated)?;
+            output::save_translation(output, &translated, alpha.as_ref())?;
         }
         let (width, height) = picture.dimensions();
         Ok(Work::Picture { width, height })
@@ -641,27 +641,32 @@ impl<'a> Job<'a> {
         let output_folder = self.output.clone();
         let mut progress = Progress::new(0, folder.pictures.len() as u64, 1);
         let (read_sender, read) = sync_channel(PICTURES_IN_FLIGHT);
-        let (write_sender, to_write) = sync_channel::<(PathBuf, RgbImage)>(PICTURES_IN_FLIGHT);
+        let (write_sender, to_write) =
+            sync_channel::<(PathBuf, RgbImage, Option<GrayImage>)>(PICTURES_IN_FLIGHT);
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 let mut paths = folder.pictures.iter();
-                paths.try_for_each(|path| read_sender.send((path, open(path))))
+                paths.try_for_each(|path| read_sender.send((path, open_with_alpha(path))))
             });
             let writer = scope.spawn(move || {
                 let mut pictures = to_write.iter();
-                pictures.try_for_each(|(path, picture)| output::save_picture(&path, &picture))
+                pictures.try_for_each(|(path, picture, alpha)| {
+                    output::save_translation(&path, &picture, alpha.as_ref())
+                })
             });
             for (done, (path, picture)) in (1..).zip(read) {
                 let relative = path.strip_prefix(&folder.root).unwrap_or(path);
                 let name = relative.to_string_lossy();
-                let translated = picture.and_then(|picture| {
-                    self.translate(&picture, &name)
-                        .with_context(|| format!("{}: cannot translate", path.display()))
+                let translated = picture.and_then(|(picture, alpha)| {
+                    let translated = self
+                        .translate(&picture, &name)
+                        .with_context(|| format!("{}: cannot translate", path.display()))?;
+                    Ok(translated.map(|translated| (translated, alpha)))
                 });
                 match (translated, &output_folder) {
-                    (Ok(Some(picture)), Some(output)) => {
+                    (Ok(Some((picture, alpha))), Some(output)) => {
                         let output = folder.result(output, path);
-                        if write_sender.send((output, picture)).is_err() {
+                        if write_sender.send((output, picture, alpha)).is_err() {
                             // The writer has failed and says why below.
                             break;
                         }

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use image::codecs::jpeg::JpegEncoder;
-use image::{ImageFormat, RgbImage};
+use image::{GrayImage, ImageBuffer, ImageFormat, PixelWithColorType, RgbImage};
 use safetensors::{Dtype, tensor::TensorView};
 use tch::{Device, Kind, Tensor};
 
 use munit::atomic_file;
 
 use super::input::with_ending;
+use super::picture::with_alpha;
 use crate::result_file::make_folder;
 
 /// Name of the float output of a single picture, or of a tensor of pictures.
@@ -107,12 +108,32 @@ pub fn format(path: &Path) -> Result<ImageFormat> {
     })
 }
 
+/// As [`save_picture`], as opaque as `alpha` says where the format has that, as PNG and WebP do.
+///
+/// # Errors
+/// As [`save_picture`].
+pub fn save_translation(path: &Path, picture: &RgbImage, alpha: Option<&GrayImage>) -> Result<()> {
+    match (format(path)?, alpha) {
+        (ImageFormat::Png | ImageFormat::WebP, Some(alpha)) => {
+            save(path, &with_alpha(picture, alpha))
+        }
+        _ => save_picture(path, picture),
+    }
+}
+
 /// Writes a picture in the format that its name asks for, and the folder it lies in if that is
 /// missing.
 ///
 /// # Errors
 /// A sentence that names the file, if it cannot be written or its name asks for another format.
 pub fn save_picture(path: &Path, picture: &RgbImage) -> Result<()> {
+    save(path, picture)
+}
+
+fn save<P: PixelWithColorType<Subpixel = u8>>(
+    path: &Path,
+    picture: &ImageBuffer<P, Vec<u8>>,
+) -> Result<()> {
     let format = format(path)?;
     let mut bytes = Cursor::new(Vec::new());
     match format {

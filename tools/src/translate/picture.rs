@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use image::RgbImage;
+use image::{GrayImage, RgbImage, Rgba, RgbaImage};
 use munit::StyleCode;
-use munit::picture_file::read_picture;
+use munit::picture_file::read_picture_with_alpha;
 use munit::runtime::{PictureFormat, PictureMut, PictureRef, TranslateOptions, Translator};
 
 /// Reads a picture file.
@@ -13,7 +13,24 @@ use munit::runtime::{PictureFormat, PictureMut, PictureRef, TranslateOptions, Tr
 /// # Errors
 /// A sentence that names the file.
 pub fn open(path: &Path) -> Result<RgbImage> {
-    read_picture(path).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+    Ok(open_with_alpha(path)?.0)
+}
+
+/// The same with how opaque each pixel is, where some are not quite.
+///
+/// # Errors
+/// A sentence that names the file.
+pub fn open_with_alpha(path: &Path) -> Result<(RgbImage, Option<GrayImage>)> {
+    read_picture_with_alpha(path).map_err(|problem| anyhow!("{}: {problem}", path.display()))
+}
+
+/// A picture as opaque as `alpha` says, which may be narrower: then it is repeated to the right.
+pub fn with_alpha(picture: &RgbImage, alpha: &GrayImage) -> RgbaImage {
+    RgbaImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [r, g, b] = picture.get_pixel(x, y).0;
+        let [alpha] = alpha.get_pixel(x % alpha.width(), y).0;
+        Rgba([r, g, b, alpha])
+    })
 }
 
 /// The translation of a picture, of the same size.

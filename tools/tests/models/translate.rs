@@ -441,6 +441,41 @@ fn a_style_whose_name_cannot_be_a_file_s_does_not_stop_the_others() {
 }
 
 #[test]
+fn what_is_transparent_stays_so() {
+    let place = workplace(&Tiny::new(Family::Munit).model);
+    place.picture("plain.png", 40, 32);
+    let plain = read(&place.path("plain.png"));
+    let alpha = |x: u32, y: u32| if x < 12 { 0 } else { (6 * y) as u8 };
+    let transparent = image::RgbaImage::from_fn(40, 32, |x, y| {
+        let [r, g, b] = plain.get_pixel(x, y).0;
+        image::Rgba([r, g, b, alpha(x, y)])
+    });
+    transparent.save(place.path("in.png")).unwrap();
+    std::fs::create_dir(place.path("folder")).unwrap();
+    transparent.save(place.path("folder/in.png")).unwrap();
+    place.succeed("model.safetensors in.png out.png --size 16");
+    place.succeed("model.safetensors in.png out.webp");
+    place.succeed("model.safetensors folder out");
+    place.succeed("model.safetensors in.png both.png --side-by-side");
+    place.succeed("model.safetensors in.png out.jpg");
+    place.succeed("model.safetensors plain.png opaque.png");
+    let opened = |name: &str| image::open(place.path(name)).unwrap();
+    for name in ["out.png", "out.webp", "out/in.png", "both.png"] {
+        let result = opened(name);
+        assert!(result.color().has_alpha(), "{name}");
+        let result = result.into_rgba8();
+        let width = if name == "both.png" { 80 } else { 40 };
+        assert_eq!(result.dimensions(), (width, 32));
+        for (x, y, pixel) in result.enumerate_pixels() {
+            assert_eq!(pixel[3], alpha(x % 40, y), "{name} {x} {y}");
+        }
+    }
+    for name in ["out.jpg", "opaque.png"] {
+        assert!(!opened(name).color().has_alpha(), "{name}");
+    }
+}
+
+#[test]
 fn the_original_stands_on_the_left() {
     let place = workplace(&Tiny::new(Family::Munit).model);
     let original = place.picture("in.png", 40, 32);
