@@ -438,6 +438,12 @@ pub fn device_name(trainer: &Trainer) -> String {
     }
 }
 
+/// The threads that [`device_name`] tells of a process that trains alone on the CPU.
+pub(crate) fn threads_of(device: &str) -> Option<i32> {
+    let threads = device.strip_prefix("cpu, threads: ")?.parse().ok()?;
+    (threads > 0).then_some(threads)
+}
+
 /// Checksum of the file that the perceptual loss of `config` computes with; `None` without one.
 pub fn perceptual_checksum(config: &TrainConfig) -> Option<u32> {
     let file = config

@@ -47,6 +47,13 @@ struct Arguments {
     /// Folder of pictures of domain b
     #[arg(long, value_name = "FOLDER")]
     b: Option<PathBuf>,
+    /// What pictures of domain a show, in a word or two, for the report, the sheets and the model [default: the
+    /// configuration's domain_a]
+    #[arg(long, value_name = "NAME")]
+    a_name: Option<String>,
+    /// What pictures of domain b show [default: the configuration's domain_b]
+    #[arg(long, value_name = "NAME")]
+    b_name: Option<String>,
     /// Pictures of domain a to show in the sample sheets, not trained on
     #[arg(long, value_name = "FOLDER")]
     test_a: Option<PathBuf>,
@@ -171,7 +178,8 @@ struct Arguments {
     /// auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Threads for the networks on the CPU [default: all cores]
+    /// Threads for the networks on the CPU [default: with --resume as many as before, where there are so many
+    /// cores, else all cores]
     #[arg(long, value_name = "N")]
     threads: Option<i32>,
 }
@@ -215,6 +223,16 @@ fn train(arguments: &Arguments, ranks: &Ranks) -> Result<()> {
             bail!("--threads is {threads}; it must be at least 1");
         }
         tch::set_num_threads(threads);
+    } else if resume
+        && let Some(before) = run_folder.as_ref().and_then(RunFolder::threads)
+        && before != tch::get_num_threads()
+        && std::thread::available_parallelism().is_ok_and(|cores| before as usize <= cores.get())
+        && arguments.device.resolve()? == Device::Cpu
+    {
+        tell(&format!(
+            "munit-train: --threads {before}, as before, so that the run goes on as it was"
+        ));
+        tch::set_num_threads(before);
     }
     if !ranks.is_first() {
         let device = ranks.device(arguments.device.resolve()?);
@@ -383,6 +401,14 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
     set(&mut config.consistency_w, arguments.consistency);
     if arguments.vgg_weights.is_some() {
         config.vgg_weights.clone_from(&arguments.vgg_weights);
+    }
+    for (given, name) in [
+        (&arguments.a_name, &mut config.domain_a),
+        (&arguments.b_name, &mut config.domain_b),
+    ] {
+        if given.is_some() {
+            name.clone_from(given);
+        }
     }
     set(&mut config.precision, arguments.precision);
     set(&mut config.snapshot_save_iter, arguments.checkpoint_every);

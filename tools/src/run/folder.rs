@@ -129,6 +129,16 @@ impl RunFolder {
         })
     }
 
+    /// Threads with which the run, alone and on the CPU, has computed its newest checkpoint.
+    pub fn threads(&self) -> Option<i32> {
+        let checkpoints = checkpoint::list(&self.checkpoints()).ok()?;
+        let mut headers = checkpoints
+            .iter()
+            .rev()
+            .filter_map(|(_, path)| checkpoint::header(path).ok());
+        checkpoint::threads_of(&headers.next()?.device)
+    }
+
     pub(super) fn config_file(&self) -> PathBuf {
         self.0.join(CONFIG_NAME)
     }

@@ -1214,6 +1214,32 @@ fn unusable_configurations_are_explained() {
 }
 
 #[test]
+fn a_run_keeps_its_names_and_its_threads() {
+    let place = Place::new();
+    let arguments = format!(
+        "--config {} --device cpu --out run --threads 1 --a-name edges --b-name shoes",
+        config("folder.yaml")
+    );
+    succeeded(place.run(MUNIT_TRAIN, &arguments));
+    let page = fs::read_to_string(place.path("run/report.html")).unwrap();
+    assert_says(&page, &["<title>edges ⇄ shoes: "]);
+
+    // Not those that libtorch would take here.
+    let resume = |arguments: &str| {
+        let arguments = format!("--resume run --device cpu {arguments}");
+        let mut command = place.command(MUNIT_TRAIN, arguments.split_whitespace());
+        succeeded(command.env("OMP_NUM_THREADS", "2").output().unwrap())
+    };
+    let errors = resume("--iterations 3");
+    assert_says(&errors, &["--threads 1, as before"]);
+    assert!(!errors.contains("rounding"), "{errors}");
+    let errors = resume("--iterations 4 --threads 2");
+    assert_says(&errors, &["\"cpu, threads: 2\"", "rounding may differ"]);
+    let info = succeeded_text(&place.run(MUNIT_INFO, "run/model.safetensors"));
+    assert_says(&info, &["a = edges, b = shoes"]);
+}
+
+#[test]
 fn a_folder_holds_one_run() {
     let place = Place::new();
     let mut running = place.start_training("--out run --iterations 1000000");
