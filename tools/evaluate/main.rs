@@ -99,7 +99,7 @@ struct ModelArguments {
     ///
     /// Warping error and flicker of its translations, and their content distance if a backbone has
     /// it. The direction is the model's first, or the one that is given. Of a video that breaks off what
-    /// can be read is measured; the exit code is then 1.
+    /// can be read is measured, and one that cannot be read is left out; the exit code is then 1.
     #[arg(long, value_name = "CLIP")]
     video: Vec<PathBuf>,
 

@@ -122,6 +122,15 @@ pub fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
+/// [`sentence`], with the file that it is about in front of it where it does not name it.
+pub fn sentence_about(file: &Path, error: &anyhow::Error) -> String {
+    let name = file.display().to_string();
+    match sentence(error) {
+        sentence if sentence.contains(&name) => sentence,
+        sentence => format!("{name}: {sentence}"),
+    }
+}
+
 /// `count` things, of which one is called `thing`: `1 picture`, `2 pictures`.
 pub fn counted(count: u64, thing: &str) -> String {
     match count {

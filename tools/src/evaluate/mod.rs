@@ -39,6 +39,7 @@ use video::VideoRun;
 pub use video::{PairFigures, VideoReport};
 
 use crate::info::file_hash;
+use crate::program::sentence_about;
 use crate::video::stopped_early;
 
 /// The side of pictures if a model does not say at which it was trained.
@@ -100,6 +101,9 @@ pub struct Evaluation {
     /// Each clip.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub videos: Vec<VideoReport>,
+    /// Why others could not be measured, in sentences that name them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmeasured: Vec<String>,
     /// How long it took.
     pub seconds: f64,
 }
@@ -117,7 +121,8 @@ impl Evaluation {
         cautions
     }
 
-    /// What was measured of a clip that breaks off is good, but whoever relies on all of it is to know.
+    /// What was measured of a clip that breaks off is good, and so is what was measured beside one that cannot
+    /// be read, but whoever relies on all of it is to know.
     ///
     /// # Errors
     /// A sentence that says what is missing of clips.
@@ -126,7 +131,8 @@ impl Evaluation {
             .videos
             .iter()
             .filter_map(|one| one.breaks_off.as_deref());
-        let missing: Vec<String> = missing.map(stopped_early).collect();
+        let missing = missing.map(stopped_early);
+        let missing: Vec<String> = self.unmeasured.iter().cloned().chain(missing).collect();
         ensure!(missing.is_empty(), "{}", missing.join("; "));
         Ok(())
     }
@@ -164,23 +170,28 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         request.pictures.is_some() || !request.clips.is_empty(),
         "give a folder of pictures, --video or both"
     );
-    let videos = match directions.first() {
-        Some(&direction) => {
-            let run = VideoRun {
-                request,
-                model: &model,
-                backbones: &backbones,
-                direction,
-                size,
-            };
-            let names = clip_names(&request.clips);
-            let clips = request.clips.iter().zip(&names);
-            clips
-                .map(|(clip, name)| run.run(clip, name))
-                .collect::<Result<_>>()?
+    let (mut videos, mut unmeasured) = (Vec::new(), Vec::new());
+    if let Some(&direction) = directions.first() {
+        let run = VideoRun {
+            request,
+            model: &model,
+            backbones: &backbones,
+            direction,
+            size,
+        };
+        let names = clip_names(&request.clips);
+        for (clip, name) in request.clips.iter().zip(&names) {
+            match run.run(clip, name) {
+                Ok(report) => videos.push(report),
+                Err(error) => unmeasured.push(sentence_about(clip, &error)),
+            }
         }
-        None => Vec::new(),
-    };
+    }
+    ensure!(
+        request.pictures.is_some() || !videos.is_empty(),
+        "{}",
+        unmeasured.join("; ")
+    );
     let told = Told::default();
     let directions = match &request.pictures {
         Some(pictures) => directions
@@ -208,6 +219,7 @@ pub fn evaluate(request: &Request) -> Result<Evaluation> {
         precision: precision.to_string(),
         directions,
         videos,
+        unmeasured,
         seconds: begin.elapsed().as_secs_f64(),
     })
 }

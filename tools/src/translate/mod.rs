@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::data::{is_picture, tensor_to_rgb};
 use crate::named_styles::own_styles;
-use crate::program::{counted, sentence, tell};
+use crate::program::{counted, sentence, sentence_about, tell};
 use crate::report::Progress;
 use crate::result_file::refuse_existing;
 use crate::video::{
@@ -606,11 +606,7 @@ impl<'a> Job<'a> {
             match self.video(&file, &output) {
                 Ok(video) => videos.push(VideoFile { file, video }),
                 Err(error) => {
-                    let name = file.display().to_string();
-                    let reason = match sentence(&error) {
-                        reason if reason.contains(&name) => reason,
-                        reason => format!("{name}: {reason}"),
-                    };
+                    let reason = sentence_about(&file, &error);
                     tell(&format!("skipped {reason}"));
                     skipped.push(LeftOut { file, reason });
                 }

@@ -121,3 +121,28 @@ fn figures_say_how_much_of_a_clip_they_are_about() {
         );
     }
 }
+
+#[test]
+fn a_clip_that_cannot_be_read_leaves_the_others_their_figures() {
+    let place = workplace(env!("CARGO_BIN_EXE_munit-evaluate"), "avi", "avimux", AVI);
+    std::fs::write(place.path("text.avi"), "no video").unwrap();
+    let output = place.run(
+        "model.safetensors --size 32 --video-styles 1 --frames 10 --video text.avi --video whole.avi --json",
+    );
+    let evaluation: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(evaluation["videos"].as_array().unwrap().len(), 1);
+    let unmeasured = evaluation["unmeasured"][0].as_str().unwrap();
+    assert!(
+        unmeasured.starts_with("text.avi is not a video"),
+        "{unmeasured}"
+    );
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.ends_with(&format!("munit-evaluate: {unmeasured}\n")),
+        "{message}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+
+    let message = place.fail("model.safetensors --size 32 --video text.avi");
+    assert_eq!(message, format!("munit-evaluate: {unmeasured}\n"));
+}
