@@ -791,7 +791,7 @@ fn a_still_clip_is_steady_and_one_of_cuts_is_refused() {
             "model.safetensors is not a video",
         ),
         ("--video nowhere.mp4", "nowhere.mp4: cannot read"),
-        ("", "required"),
+        ("", "say on what it is evaluated"),
     ] {
         let message = place.fail(&format!("model.safetensors {arguments}"));
         assert!(message.contains(expected), "{arguments}: {message}");
