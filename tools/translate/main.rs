@@ -75,6 +75,9 @@ struct Arguments {
     /// Put the original on the left of each translation
     #[arg(long)]
     side_by_side: bool,
+    /// Make what is transparent in a picture opaque, for drawings without a ground: as if they lay on white
+    #[arg(long)]
+    opaque: bool,
 
     /// Leave the sound of a video out
     #[arg(long)]
@@ -131,7 +134,8 @@ Examples:
   munit-translate shoes.safetensors sketch.png shoe.png --style 0.1,-0.3,0,0,1.2,0,0,0.5
   munit-translate model.safetensors pictures.safetensors#x_a --b2a --raw output.safetensors
 
-What is transparent in a picture is translated as if it lay on white, and stays transparent in PNG and WebP.
+What is transparent in a picture is translated as if it lay on white, and stays transparent in PNG and WebP,
+unless --opaque is given.
 Pictures and videos of a folder that cannot be read or translated are listed and skipped. Of a video
 that is damaged or cut off what can be read is translated; what is missing is told, as is sound that
 cannot be kept. The exit code is 1 if nothing could be translated, a video is skipped or breaks off
@@ -164,6 +168,7 @@ impl Arguments {
             style,
             all_styles: self.all_styles,
             side_by_side: self.side_by_side,
+            opaque: self.opaque,
             audio: !self.no_audio,
             replace: self.replace,
             direction,

@@ -58,6 +58,8 @@ pub struct Request {
     pub all_styles: bool,
     /// Puts the original on the left of each translation.
     pub side_by_side: bool,
+    /// Whether what is transparent in a picture becomes opaque: as if it lay on white.
+    pub opaque: bool,
     /// Gives a translated video the sound of the original.
     pub audio: bool,
     /// Replaces results of the same names that are in a folder already. A single file that `output`
@@ -542,6 +544,7 @@ impl<'a> Job<'a> {
 
     fn picture(&mut self, path: &Path) -> Result<Work> {
         let (picture, alpha) = open_with_alpha(path)?;
+        let alpha = alpha.filter(|_| !self.request.opaque);
         let translated = self
             .translate(&picture, RAW_NAME)
             .with_context(|| format!("{}: cannot translate", path.display()))?;
@@ -657,6 +660,7 @@ impl<'a> Job<'a> {
                     let translated = self
                         .translate(&picture, &name)
                         .with_context(|| format!("{}: cannot translate", path.display()))?;
+                    let alpha = alpha.filter(|_| !self.request.opaque);
                     Ok(translated.map(|translated| (translated, alpha)))
                 });
                 match (translated, &output_folder) {

@@ -459,6 +459,8 @@ fn what_is_transparent_stays_so() {
     place.succeed("model.safetensors in.png both.png --side-by-side");
     place.succeed("model.safetensors in.png out.jpg");
     place.succeed("model.safetensors plain.png opaque.png");
+    place.succeed("model.safetensors in.png opaque-too.png --opaque");
+    place.succeed("model.safetensors folder opaque-folder --opaque");
     let opened = |name: &str| image::open(place.path(name)).unwrap();
     for name in ["out.png", "out.webp", "out/in.png", "both.png"] {
         let result = opened(name);
@@ -470,7 +472,12 @@ fn what_is_transparent_stays_so() {
             assert_eq!(pixel[3], alpha(x % 40, y), "{name} {x} {y}");
         }
     }
-    for name in ["out.jpg", "opaque.png"] {
+    for name in [
+        "out.jpg",
+        "opaque.png",
+        "opaque-too.png",
+        "opaque-folder/in.png",
+    ] {
         assert!(!opened(name).color().has_alpha(), "{name}");
     }
 }
