@@ -1,5 +1,6 @@
 //! The configuration of a training run: the published YAML keys and a few of our own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use munit::config::{
 use munit::model_file::{check_domain_name, check_text};
 use munit::networks::Initialisation;
 use munit::runtime::Precision;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
@@ -485,6 +487,17 @@ impl TrainConfig {
         };
         Self::parse_for(&text, recipe, architecture)
             .with_context(|| format!("{}: not a usable configuration", path.display()))
+    }
+
+    /// Whether the file at `path`, which can be read, gives weights that UNIT alone has and does not say what
+    /// is trained, as the published configurations of UNIT do: their program asks for it as a flag.
+    pub fn may_be_of_unit(path: &Path) -> bool {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let keys: BTreeMap<String, IgnoredAny> = serde_yaml_ng::from_str(&text).unwrap_or_default();
+        !keys.contains_key("trainer")
+            && ["recon_kl_w", "recon_kl_cyc_w"]
+                .iter()
+                .any(|key| keys.contains_key(*key))
     }
 
     fn parse_for(

@@ -3,11 +3,13 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Arg, Parser, ValueEnum};
 use clap_complete::Shell;
 use munit::Direction;
+use signal_hook::consts::SIGXFSZ;
 use tch::Kind;
 
 use crate::crowding::{Crowding, SHORT_WINDOW};
@@ -16,6 +18,8 @@ use crate::torch_failure;
 /// Parses the command line and runs a program named `name`: a failure, be it of the flags or of the
 /// work, is told on standard error and gives exit code 1.
 pub fn run<A: Parser>(name: &str, work: impl FnOnce(A) -> anyhow::Result<()>) -> ExitCode {
+    // A file that may not grow any more (`ulimit -f`) is a failure to tell of, not an end without a word.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     // Whether a subcommand is missing is found out below: the flag of every program needs none.
     let mut command = A::command().arg(completions()).subcommand_required(false);
     let parsed = command.try_get_matches_from_mut(std::env::args_os());

@@ -380,6 +380,15 @@ fn configuration(arguments: &Arguments, resumed: Option<&RunFolder>) -> Result<T
         config.data_root.clone_from(&arguments.data);
     }
     set(&mut config.trainer, arguments.trainer);
+    if let (Some(file), None, None) = (&arguments.config, arguments.trainer, resumed)
+        && TrainConfig::may_be_of_unit(file)
+    {
+        tell(&format!(
+            "munit-train: {}: recon_kl_w and recon_kl_cyc_w are UNIT's and change nothing of MUNIT, which is \
+             trained where nothing else is said; for UNIT give --trainer UNIT, or the key trainer",
+            file.display()
+        ));
+    }
     set(&mut config.max_iter, arguments.iterations);
     set(&mut config.batch_size, arguments.batch_size);
     set(&mut config.generator.dim, arguments.dim);

@@ -282,3 +282,18 @@ fn a_run_that_will_not_fit_is_warned() {
     let said = text(&said.stdout);
     assert_says(&said, &["memory: about ", "but only ", "--batch-size 1 --"]);
 }
+
+#[test]
+fn a_configuration_of_unit_that_would_train_munit_is_told_of() {
+    let place = Place::new();
+    let published = fs::read_to_string(config("folder.yaml")).unwrap();
+    let text = format!("{published}\nrecon_kl_w: 0.01\n");
+    fs::write(place.path("unit.yaml"), &text).unwrap();
+    fs::write(place.path("said.yaml"), format!("{text}trainer: MUNIT\n")).unwrap();
+    let note = "unit.yaml: recon_kl_w and recon_kl_cyc_w are UNIT's";
+    let told = |given: &str| succeeded(place.run(MUNIT_TRAIN, &format!("{given} --check")));
+    assert_says(&told("--config unit.yaml"), &[note, "--trainer UNIT"]);
+    for given in ["--config unit.yaml --trainer UNIT", "--config said.yaml"] {
+        assert!(!told(given).contains("are UNIT's"), "{given}");
+    }
+}
