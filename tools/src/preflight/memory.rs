@@ -177,12 +177,8 @@ fn larger(config: &TrainConfig, fits: impl Fn(&TrainConfig) -> bool) -> Option<S
 
 /// Bytes that a run takes at its peak, in the larger of its two updates.
 fn needed(config: &TrainConfig, device: Device) -> u64 {
-    let architecture = config.architecture();
-    let generators: f64 = expected_weights(&architecture, &Direction::ALL)
-        .values()
-        .map(|shape| shape.iter().product::<i64>() as f64)
-        .sum();
-    let discriminators = 2.0 * discriminator_weights(&config.discriminator);
+    let generators = generator_weights(config);
+    let discriminators = discriminator_weights_of_both(config);
     let is_spectral = config.discriminator.norm == Norm::Spectral;
     let discriminator_copies = DISCRIMINATOR_COPIES + SPECTRAL_COPIES * one_if(is_spectral);
     let perceptual = VGG_WEIGHTS * one_if(config.perceptual_terms().next().is_some());
@@ -315,6 +311,19 @@ fn discriminator(config: &DiscriminatorConfig, channels: f64, area: f64) -> f64 
         values
     };
     (0..config.num_scales).map(scale).sum()
+}
+
+/// Numbers in the generators of both domains.
+pub(super) fn generator_weights(config: &TrainConfig) -> f64 {
+    expected_weights(&config.architecture(), &Direction::ALL)
+        .values()
+        .map(|shape| shape.iter().product::<i64>() as f64)
+        .sum()
+}
+
+/// Numbers in the discriminators of both domains, but for those of their first and last layers, which are few.
+pub(super) fn discriminator_weights_of_both(config: &TrainConfig) -> f64 {
+    2.0 * discriminator_weights(&config.discriminator)
 }
 
 fn discriminator_weights(config: &DiscriminatorConfig) -> f64 {

@@ -2,6 +2,7 @@
 //! whether it fits into memory.
 
 mod data_report;
+mod disk;
 mod inputs;
 mod inspection;
 mod memory;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result};
 use munit::Domain;
 
 pub use data_report::{DataReport, LeftOut, SetReport, listed};
+pub use disk::too_small_disk;
 pub use inputs::save_input_sheet;
 pub use inspection::{Findings, Inspection};
 pub use memory::MemoryEstimate;

@@ -15,7 +15,9 @@ use super::places::pictures_not_found;
 use super::problem::explain;
 use super::resumed::{continued, refuse_shorter};
 use crate::config::TrainConfig;
-use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, save_input_sheet};
+use crate::preflight::{
+    DataReport, MemoryEstimate, Preflight, Sets, save_input_sheet, too_small_disk,
+};
 use crate::ranks::Ranks;
 use crate::result_file::make_folder;
 
@@ -76,6 +78,8 @@ pub fn check(
     };
     let mut preflight = Preflight::complete(sets.clone(), &config, progress)?;
     preflight.report.notes.extend(unused);
+    let small_disk = folder.and_then(|folder| too_small_disk(folder.path(), &config));
+    preflight.report.notes.extend(small_disk);
     let inputs = folder.map(RunFolder::input_sheet);
     if let Some(path) = &inputs {
         save_input_sheet(&sets, &config, path).map_err(|error| explain(error, &config))?;

@@ -32,7 +32,9 @@ pub use resumed::BegunOtherwise;
 use crate::checkpoint;
 use crate::config::TrainConfig;
 use crate::export;
-use crate::preflight::{DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet};
+use crate::preflight::{
+    DataReport, MemoryEstimate, Preflight, Sets, listed, save_input_sheet, too_small_disk,
+};
 use crate::preview::Preview;
 use crate::ranks::{Order, Ranks};
 use crate::trainer::{Pair, Trainer};
@@ -136,6 +138,9 @@ pub fn run(
     match memory.fits {
         true => eprintln!("memory{each}: {}", memory.sentence()),
         false => eprintln!("munit-train: memory{each}: {}", memory.sentence()),
+    }
+    if !resume && let Some(note) = too_small_disk(folder.path(), &config) {
+        eprintln!("munit-train: {note}");
     }
     if !resume {
         save_input_sheet(&sets, &config, &folder.input_sheet())
