@@ -301,8 +301,17 @@ impl<'r> Training<'r> {
         }
         let iteration = self.trainer.iteration;
         let due = iteration.is_multiple_of(self.trainer.config().report_iter);
-        if (due || drawn) && !self.is_done() && self.page.may_be_written() {
-            self.write_page(RunState::Running, true)?;
+        // The last report shows all that there is.
+        if !self.is_done() {
+            if (due || drawn) && self.page.may_be_written() {
+                self.write_page(RunState::Running, true)?;
+            } else if drawn {
+                let begun = Instant::now();
+                self.page
+                    .keep_sheets(&self.trainer, &self.samples)
+                    .map_err(|error| self.explain(error))?;
+                self.sheet_time += begun.elapsed();
+            }
         }
         if let Some(preview) = &mut self.preview {
             let shown = preview.show(&self.trainer, &self.samples, &self.progress);

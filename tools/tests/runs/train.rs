@@ -915,6 +915,9 @@ fn a_run_leaves_its_files_and_as_many_checkpoints_as_it_shall_keep() {
         );
         let sheets = [3, 6, 7].map(|iteration| format!("iteration-{iteration:09}.png"));
         assert_eq!(names(&run.join("samples")), sheets);
+        // The report has them all, also those beside which there was no time for a report.
+        let report = fs::read_to_string(run.join("report.html")).unwrap();
+        assert_says(&report, &["iteration 3|iteration 6|iteration 7"]);
         let sheet = image::open(run.join("samples.png")).unwrap();
         assert!(sheet.width() > 64 && sheet.height() > 6 * 32);
         let info = place.run(MUNIT_INFO, &format!("{trainer}/model.safetensors"));

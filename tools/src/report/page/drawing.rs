@@ -40,23 +40,42 @@ pub fn sheet_rows(family: Family) -> &'static [&'static str] {
 /// # Errors
 /// libtorch's, for instance out of memory; files that cannot be written.
 pub fn draw(trainer: &Trainer, samples: &Samples, album: &mut Album) -> Result<()> {
+    in_each_direction(trainer, samples, |artist| {
+        artist.put_sheet(trainer.iteration, album)?;
+        if artist.family == Family::Munit {
+            album.put(Subject::Styles, artist.direction, artist.styles()?)?;
+            album.put(Subject::Between, artist.direction, artist.between()?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Draws only the sheets of this iteration, for a report that is written later.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_sheets(trainer: &Trainer, samples: &Samples, album: &mut Album) -> Result<()> {
+    in_each_direction(trainer, samples, |artist| {
+        artist.put_sheet(trainer.iteration, album)
+    })
+}
+
+fn in_each_direction(
+    trainer: &Trainer,
+    samples: &Samples,
+    mut work: impl FnMut(&Artist) -> Result<()>,
+) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let generators = trainer.averaged_generators()?;
-    for direction in Direction::ALL {
-        let artist = Artist {
+    let family = trainer.config().architecture().family;
+    Direction::ALL.into_iter().try_for_each(|direction| {
+        work(&Artist {
             generators: &generators,
             samples,
             direction,
-            family: trainer.config().architecture().family,
-        };
-        let sheet = artist.sheet()?;
-        album.put(Subject::Sheet(trainer.iteration), direction, sheet)?;
-        if artist.family == Family::Munit {
-            album.put(Subject::Styles, direction, artist.styles()?)?;
-            album.put(Subject::Between, direction, artist.between()?)?;
-        }
-    }
-    Ok(())
+            family,
+        })
+    })
 }
 
 /// The sheets of both directions, one above the other, as a JPEG file.
@@ -64,18 +83,11 @@ pub fn draw(trainer: &Trainer, samples: &Samples, album: &mut Album) -> Result<(
 /// # Errors
 /// libtorch's, for instance out of memory.
 pub fn both_sheets(trainer: &Trainer, samples: &Samples) -> Result<Vec<u8>> {
-    let _no_grad = tch::no_grad_guard();
-    let generators = trainer.averaged_generators()?;
     let mut rows = Vec::new();
-    for direction in Direction::ALL {
-        let artist = Artist {
-            generators: &generators,
-            samples,
-            direction,
-            family: trainer.config().architecture().family,
-        };
+    in_each_direction(trainer, samples, |artist| {
         rows.extend(artist.sheet_pictures()?);
-    }
+        Ok(())
+    })?;
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     for row in &mut rows {
         row.resize(columns, None);
@@ -115,8 +127,9 @@ impl Artist<'_> {
             .collect()
     }
 
-    fn sheet(&self) -> Result<Mosaic> {
-        Mosaic::new(&self.sheet_pictures()?, LONGEST_IN_SHEET)
+    fn put_sheet(&self, iteration: u64, album: &mut Album) -> Result<()> {
+        let sheet = Mosaic::new(&self.sheet_pictures()?, LONGEST_IN_SHEET)?;
+        album.put(Subject::Sheet(iteration), self.direction, sheet)
     }
 
     /// A row for each of [`sheet_rows`], a column for each picture.

@@ -109,6 +109,14 @@ impl ReportPage {
         self.budget.allows()
     }
 
+    /// Draws the sheets of this iteration for the next report, where none is written now.
+    ///
+    /// # Errors
+    /// libtorch's, for instance out of memory; a file that cannot be written.
+    pub fn keep_sheets(&mut self, trainer: &Trainer, samples: &Samples) -> Result<()> {
+        drawing::draw_sheets(trainer, samples, &mut self.album)
+    }
+
     /// What all reports of this session have taken, the last one included, and what sample sheets have: a
     /// sentence without its end.
     pub fn cost(&self, sheet_time: Duration) -> String {
