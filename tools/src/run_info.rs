@@ -76,9 +76,7 @@ impl RunInfo {
             model,
         })
     }
-}
 
-impl RunInfo {
     /// # Errors
     /// A sentence that names the newest checkpoint, if there are some and none of them can be used.
     pub fn require_checkpoint(&self) -> Result<()> {

@@ -152,7 +152,8 @@ pub fn from_run(
     Ok(model)
 }
 
-/// Paths of the pictures that a run was trained on, in `folder` if it still lies there; none, and a warning, where they are gone.
+/// Paths of the pictures that the run in `folder` was trained on, or the one of a checkpoint that lies in no run's
+/// folder; none, and a warning, where they are gone.
 fn training_pictures(config: &TrainConfig, folder: Option<&RunFolder>) -> Pair<Vec<PathBuf>> {
     let none = || Pair {
         a: Vec::new(),

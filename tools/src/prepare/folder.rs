@@ -248,18 +248,15 @@ impl Scaling {
                 seed,
             } => {
                 let mut random = ChaCha8Rng::seed_from_u64(file.hash(seed));
-                let whole = picture.dimensions();
-                let (across, down) = (f64::from(whole.0), f64::from(whole.1));
-                let (width_wanted, height_wanted) = (f64::from(width), f64::from(height));
-                let largest = (across / width_wanted).min(down / height_wanted);
+                let own: [f64; 2] = <[u32; 2]>::from(picture.dimensions()).map(f64::from);
+                let shape = [width, height].map(f64::from);
+                // A hair less than fits, so that rounding puts no part beyond the edges.
+                let largest = (1.0 - 1e-9) * (own[0] / shape[0]).min(own[1] / shape[1]);
                 let scale = largest * f64::from(random.random_range(smallest..=1.0));
-                let (part_width, part_height) = (scale * width_wanted, scale * height_wanted);
-                let part = ResizeOptions::new().crop(
-                    random.random_range(0.0..=1.0) * (across - part_width),
-                    random.random_range(0.0..=1.0) * (down - part_height),
-                    part_width,
-                    part_height,
-                );
+                let part = shape.map(|side| scale * side);
+                let [left, top] =
+                    [0, 1].map(|axis| random.random_range(0.0..=1.0) * (own[axis] - part[axis]));
+                let part = ResizeOptions::new().crop(left, top, part[0], part[1]);
                 scaled(picture, width, height, &part)
             }
         }
@@ -597,6 +594,22 @@ mod tests {
             (600, 400)
         );
         assert_eq!(resized(picture, 30_000), Err(PictureError::TooLarge));
+    }
+
+    #[test]
+    fn the_largest_part_of_any_picture_lies_within_it() {
+        let file = &set(["a.png".to_owned()])[0];
+        for width in 20..120 {
+            for size in [[97, 131], [33, 77], [160, 120]] {
+                let part = Scaling::Part {
+                    size,
+                    smallest: 1.0,
+                    seed: u64::from(width),
+                };
+                let result = part.apply(file, RgbImage::new(width, 61));
+                assert_eq!(result.unwrap().dimensions(), size.into(), "{width}");
+            }
+        }
     }
 
     #[test]

@@ -76,9 +76,11 @@ pub fn check(
         true => None,
         false => unused_perceptual(&config)?,
     };
+    // The checkpoints of a run that goes on have their room.
+    let small_disk = folder.filter(|_| !resume);
+    let small_disk = small_disk.and_then(|folder| too_small_disk(folder.path(), &config));
     let mut preflight = Preflight::complete(sets.clone(), &config, progress)?;
     preflight.report.notes.extend(unused);
-    let small_disk = folder.and_then(|folder| too_small_disk(folder.path(), &config));
     preflight.report.notes.extend(small_disk);
     let inputs = folder.map(RunFolder::input_sheet);
     if let Some(path) = &inputs {

@@ -136,7 +136,8 @@ impl Input {
     ///
     /// # Errors
     /// A sentence, if writing to `output` would replace an input, or a folder's next run would
-    /// take results for inputs, or two files of a folder have one result, or its name asks for a format that is not written.
+    /// take results for inputs, or two files of a folder have one result, or its name asks for a format that is
+    /// not written.
     pub fn check_output(&self, output: &Path) -> Result<()> {
         match self {
             Self::Picture(path) | Self::Video(path) => refuse_to_replace(output, &[path])?,
